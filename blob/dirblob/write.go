@@ -1,0 +1,227 @@
+package dirblob
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// stage makes a file that nobody sees yet, synced. On error there is none.
+func (o *Objects) stage(ctx context.Context, fill func(*os.File) (int64, error)) (path string, n int64, err error) {
+	if err := ctx.Err(); err != nil {
+		return "", 0, err
+	}
+	path = filepath.Join(o.Dir, temp, random())
+	f, err := create(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = o.makeFolder(filepath.Dir(path)); err == nil {
+			f, err = create(path)
+		}
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	n, err = o.fill(f, fill)
+	return path, n, err
+}
+
+func create(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+}
+
+// fill fills, syncs and closes f; on error it removes it.
+func (o *Objects) fill(f *os.File, fill func(*os.File) (int64, error)) (int64, error) {
+	n, err := fill(f)
+	if err == nil && !o.Unsynced {
+		o.syncing(f.Name())
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return n, err
+}
+
+// publish moves a staged file to path, durably. On error it removes it. mu is
+// held while that happens, if there is one.
+func (o *Objects) publish(file, path string, mu *sync.Mutex) error {
+	err := o.move(file, path, mu)
+	if err != nil {
+		os.Remove(file)
+	}
+	return err
+}
+
+func (o *Objects) move(old, path string, mu *sync.Mutex) error {
+	return o.place(path, func() error {
+		if mu != nil {
+			mu.Lock()
+			defer mu.Unlock()
+		}
+		return os.Rename(old, path)
+	})
+}
+
+// place calls do, which makes path, with the folder of path in place, and syncs
+// that.
+func (o *Objects) place(path string, do func() error) error {
+	dir := filepath.Dir(path)
+	if err := o.makeFolder(dir); err != nil {
+		return err
+	}
+	err := do()
+	if errors.Is(err, fs.ErrNotExist) { // perhaps somebody has removed the folder
+		o.mu.Lock()
+		clear(o.made)
+		o.mu.Unlock()
+		if err := o.makeFolder(dir); err != nil {
+			return err
+		}
+		err = do()
+	}
+	if err != nil {
+		return err
+	}
+	return o.syncFolder(dir)
+}
+
+// makeFolder makes dir and the folders on the way to it, durably.
+func (o *Objects) makeFolder(dir string) error {
+	o.mu.Lock()
+	_, made := o.made[dir]
+	o.mu.Unlock()
+	if made {
+		return nil
+	}
+	err := os.Mkdir(dir, 0o777)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := o.makeFolder(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o777)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// Also when it was there already: who made it may not have synced yet.
+	if err := o.syncFolder(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.made == nil || len(o.made) >= maxMade {
+		o.made = map[string]struct{}{}
+	}
+	o.made[dir] = struct{}{}
+	return nil
+}
+
+func (o *Objects) syncFolder(dir string) error {
+	if o.Unsynced {
+		return nil
+	}
+	o.syncing(dir)
+	return syncFolder(dir)
+}
+
+func (o *Objects) syncing(path string) {
+	if o.syncs != nil {
+		o.syncs(path)
+	}
+}
+
+// appendFiles copies files to f, with the operating system's help where it
+// offers some.
+func appendFiles(ctx context.Context, f *os.File, paths []string) (int64, error) {
+	var total int64
+	for _, path := range paths {
+		if err := ctx.Err(); err != nil {
+			return total, err
+		}
+		from, err := os.Open(path)
+		if err != nil {
+			return total, err
+		}
+		n, err := io.Copy(f, from)
+		from.Close()
+		total += n
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// copy writes what r yields to f. Content that fills a buffer is read (and
+// hashed, most likely) on one core while another writes the block before.
+func (o *Objects) copy(ctx context.Context, f *os.File, r io.Reader) (int64, error) {
+	buf := o.buffer()
+	defer o.buffers.Put(buf)
+	n, err := readBlock(ctx, r, buf[:])
+	total := int64(n)
+	if err == nil {
+		next := o.buffer()
+		defer o.buffers.Put(next)
+
+		blocks, written := make(chan []byte), make(chan error)
+		go func() {
+			defer close(written)
+			for b := range blocks {
+				_, err := f.Write(b)
+				written <- err
+			}
+		}()
+		defer func() {
+			close(blocks)
+			for range written { // until the goroutine is gone, also when r panics
+			}
+		}()
+		for err == nil {
+			blocks <- buf[:n]
+			n, err = readBlock(ctx, r, next[:])
+			total += int64(n)
+			if e := <-written; e != nil {
+				return total, e
+			}
+			buf, next = next, buf
+		}
+	}
+	if err != io.EOF {
+		return total, err
+	}
+	if n > 0 {
+		_, err = f.Write(buf[:n])
+		return total, err
+	}
+	return total, nil
+}
+
+func (o *Objects) buffer() *[bufferSize]byte {
+	if b, ok := o.buffers.Get().(*[bufferSize]byte); ok {
+		return b
+	}
+	return new([bufferSize]byte)
+}
+
+// readBlock fills p. Its error is nil only if p is full.
+func readBlock(ctx context.Context, r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		if err = ctx.Err(); err != nil {
+			return n, err
+		}
+		var k int
+		k, err = r.Read(p[n:])
+		n += k
+	}
+	if n == len(p) && err == io.EOF {
+		err = nil // it will say so again
+	}
+	return n, err
+}

@@ -1,0 +1,195 @@
+package wharfage
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"syscall"
+
+	specs "github.com/opencontainers/distribution-spec/specs-go/v1"
+
+	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/manifest"
+)
+
+// The codes of distribution-spec, "Error Codes"; it allows no others.
+const (
+	codeBlobUnknown         = "BLOB_UNKNOWN"
+	codeUploadInvalid       = "BLOB_UPLOAD_INVALID"
+	codeUploadUnknown       = "BLOB_UPLOAD_UNKNOWN"
+	codeDigestInvalid       = "DIGEST_INVALID"
+	codeManifestBlobUnknown = "MANIFEST_BLOB_UNKNOWN"
+	codeManifestInvalid     = "MANIFEST_INVALID"
+	codeManifestUnknown     = "MANIFEST_UNKNOWN"
+	codeNameInvalid         = "NAME_INVALID"
+	codeNameUnknown         = "NAME_UNKNOWN"
+	codeSizeInvalid         = "SIZE_INVALID"
+	codeUnauthorized        = "UNAUTHORIZED"
+	codeDenied              = "DENIED"
+	codeUnsupported         = "UNSUPPORTED"
+)
+
+// codeUnknown is for answers 5xx, which the list of the specification does not
+// cover.
+const codeUnknown = "UNKNOWN"
+
+// AuthError is the answer to a request that may not do what it asks.
+type AuthError struct {
+	// Challenge is the WWW-Authenticate header of a 401, as in
+	// `Bearer realm="https://…",service="…",scope="repository:a/b:pull"`. "" makes it a
+	// 403.
+	Challenge string
+	Message   string // for people; "" means a general one
+}
+
+func (e *AuthError) Error() string {
+	switch {
+	case e.Message != "":
+		return e.Message
+	case e.Challenge != "":
+		return "authentication required"
+	}
+	return "access denied"
+}
+
+func asAuthError(err error) error {
+	if auth, ok := errors.AsType[*AuthError](err); ok {
+		return auth
+	}
+	return &AuthError{}
+}
+
+// statusError is an answer that no store gave.
+type statusError struct {
+	status  int
+	code    string
+	message string
+}
+
+func (e *statusError) Error() string { return e.message }
+
+func badRequest(code, format string, args ...any) error {
+	return &statusError{http.StatusBadRequest, code, fmt.Sprintf(format, args...)}
+}
+
+// bodyError is a request body that could not be read to its end.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return "request body: " + e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
+
+// body marks errors of a request's body as the client's.
+type body struct{ r io.Reader }
+
+func (b body) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = &bodyError{err}
+	}
+	return n, err
+}
+
+// classify finds the answer to an error.
+func classify(err error) (status int, code string) {
+	if e, ok := errors.AsType[*statusError](err); ok {
+		return e.status, e.code
+	}
+	if e, ok := errors.AsType[*AuthError](err); ok {
+		if e.Challenge != "" {
+			return http.StatusUnauthorized, codeUnauthorized
+		}
+		return http.StatusForbidden, codeDenied
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return http.StatusRequestEntityTooLarge, codeSizeInvalid
+	}
+	if _, ok := errors.AsType[*bodyError](err); ok {
+		return http.StatusBadRequest, codeUploadInvalid
+	}
+	if e, ok := errors.AsType[*manifest.InvalidError](err); ok {
+		if e.Fields[0].Rule == manifest.RuleUnsupported {
+			return http.StatusUnsupportedMediaType, codeUnsupported
+		}
+		return http.StatusBadRequest, codeManifestInvalid
+	}
+	for _, c := range answers {
+		if errors.Is(err, c.err) {
+			return c.status, c.code
+		}
+	}
+	return http.StatusInternalServerError, codeUnknown
+}
+
+var answers = []struct {
+	err    error
+	status int
+	code   string
+}{
+	{manifest.ErrNotFound, http.StatusNotFound, codeManifestUnknown},
+	{manifest.ErrTooLarge, http.StatusRequestEntityTooLarge, codeSizeInvalid},
+	{manifest.ErrDigest, http.StatusBadRequest, codeDigestInvalid},
+	{manifest.ErrName, http.StatusBadRequest, codeNameInvalid},
+	{manifest.ErrMissing, http.StatusBadRequest, codeManifestBlobUnknown},
+	{manifest.ErrConflict, http.StatusPreconditionFailed, codeDenied},
+	{blob.ErrNotFound, http.StatusNotFound, codeBlobUnknown},
+	{blob.ErrUploadNotFound, http.StatusNotFound, codeUploadUnknown},
+	{blob.ErrDigest, http.StatusBadRequest, codeDigestInvalid},
+	{blob.ErrSize, http.StatusBadRequest, codeSizeInvalid},
+	{blob.ErrOffset, http.StatusRequestedRangeNotSatisfiable, codeUploadInvalid},
+	{blob.ErrConflict, http.StatusRequestedRangeNotSatisfiable, codeUploadInvalid}, // of an upload: somebody else was first
+	{blob.ErrUnsupported, http.StatusBadRequest, codeUnsupported},
+	{blob.ErrRange, http.StatusRequestedRangeNotSatisfiable, codeSizeInvalid},
+	{syscall.ENOSPC, http.StatusInsufficientStorage, codeUnknown},
+}
+
+// drain is how much of a refused body is read, so that the client has sent it
+// and reads the answer; past that the connection is closed.
+const drain = 64 << 20
+
+// fail answers a request with an error.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status, code := classify(err)
+	message := err.Error()
+	if status >= 500 {
+		if r.Context().Err() == nil && h.OnError != nil {
+			h.OnError(r, err)
+		}
+		message = http.StatusText(status)
+	}
+	if e, ok := errors.AsType[*AuthError](err); ok && e.Challenge != "" {
+		w.Header().Set("WWW-Authenticate", e.Challenge)
+	}
+	if r.ContentLength != 0 {
+		io.CopyN(io.Discard, r.Body, drain) // whatever comes of it
+	}
+	answer, _ := json.Marshal(specs.ErrorResponse{Errors: []specs.ErrorInfo{{Code: code, Message: message, Detail: detail(err)}}})
+	w.Header().Set("Content-Type", "application/json")
+	setLength(w, int64(len(answer)))
+	w.WriteHeader(status)
+	w.Write(answer)
+}
+
+// detail is a string since clients decode it with specs-go, though the text of
+// the specification allows any JSON.
+func detail(err error) string {
+	e, ok := errors.AsType[*manifest.InvalidError](err)
+	if !ok {
+		return ""
+	}
+	parts := make([]string, len(e.Fields))
+	for i, f := range e.Fields {
+		parts[i] = f.Pointer + " " + string(f.Rule)
+	}
+	return strings.Join(parts, "\n")
+}
+
+func quote(s string) string {
+	const most = 80
+	if len(s) > most {
+		return fmt.Sprintf("%.*q…", most, s)
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -1,0 +1,252 @@
+package wharfage
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/distribution-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/referrers"
+)
+
+func (h *Handler) tags(w http.ResponseWriter, r *http.Request, rt route) error {
+	p, err := h.pageOf(r)
+	if err != nil {
+		return err
+	}
+	tags, known := []string{}, false
+	for t, err := range h.Manifests.Tags(r.Context(), rt.repo, p.last) {
+		if err != nil {
+			return err
+		}
+		if known = true; !p.take(len(t.Name) + 3) {
+			break
+		}
+		tags = append(tags, t.Name)
+	}
+	if !known {
+		if known, err = h.exists(r, rt.repo); err != nil {
+			return err
+		}
+		if !known {
+			return &statusError{http.StatusNotFound, codeNameUnknown, "repository " + quote(rt.repo) + " has no manifests"}
+		}
+	}
+	if p.more {
+		p.link(w, r, tags[len(tags)-1])
+	}
+	answer, err := json.Marshal(specs.TagList{Name: rt.repo, Tags: tags})
+	if err != nil {
+		return err
+	}
+	writeJSON(w, "application/json", answer)
+	return nil
+}
+
+// exists tells whether a repository holds a manifest.
+func (h *Handler) exists(r *http.Request, repo string) (bool, error) {
+	for _, err := range h.Manifests.Manifests(r.Context(), repo, "") {
+		return err == nil, err
+	}
+	return false, nil
+}
+
+func (h *Handler) catalog(w http.ResponseWriter, r *http.Request, _ route) error {
+	c := h.Catalog
+	if c == nil {
+		var ok bool
+		if c, ok = h.Manifests.(manifest.Catalog); !ok {
+			return errNoRoute
+		}
+	}
+	p, err := h.pageOf(r)
+	if err != nil {
+		return err
+	}
+	repos := []string{}
+	for repo, err := range c.Repos(r.Context(), p.last) {
+		if err != nil {
+			return err
+		}
+		if !p.take(len(repo) + 3) {
+			break
+		}
+		repos = append(repos, repo)
+	}
+	if p.more {
+		p.link(w, r, repos[len(repos)-1])
+	}
+	answer, err := json.Marshal(specs.RepositoryList{Repositories: repos})
+	if err != nil {
+		return err
+	}
+	writeJSON(w, "application/json", answer)
+	return nil
+}
+
+func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route) error {
+	// Any grammatical digest: subjects need not be of an algorithm known here.
+	if err := manifest.CheckDigest(rt.ref); err != nil {
+		return badRequest(codeDigestInvalid, "digest %s: %v", quote(rt.ref), err)
+	}
+	p, err := h.pageOf(r)
+	if err != nil {
+		return err
+	}
+	if p.last != "" {
+		if _, err := checkDigest(p.last); err != nil {
+			return err
+		}
+	}
+	// Asked for several types, this does not filter, and says so by leaving the
+	// header out: the client then filters by itself.
+	filter := ""
+	if types := r.URL.Query()["artifactType"]; len(types) == 1 {
+		filter = strings.ReplaceAll(types[0], " ", "+") // which no media type has: a plus that was not escaped
+	}
+	index := h.Referrers
+	if index == nil {
+		var ok bool
+		if index, ok = h.Manifests.(referrers.Index); !ok {
+			index = referrers.Scan(h.Manifests)
+		}
+	}
+	b := h.page()
+	defer h.pages.Put(b)
+	b.WriteString(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[`)
+	var last digest.Digest
+	for d, err := range index.Referrers(r.Context(), rt.repo, digest.Digest(rt.ref), filter, digest.Digest(p.last)) {
+		if err != nil {
+			return err
+		}
+		from := b.Len()
+		if last != "" {
+			b.WriteByte(',')
+		}
+		b.Write(appendDescriptor(b.AvailableBuffer(), d))
+		if !p.take(b.Len() - from) {
+			b.Truncate(from)
+			break
+		}
+		last = d.Digest
+	}
+	b.WriteString("]}")
+	if filter != "" {
+		w.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	if p.more {
+		p.link(w, r, string(last))
+	}
+	writeJSON(w, ocispec.MediaTypeImageIndex, b.Bytes())
+	return nil
+}
+
+// page is one page of a listing: what was asked for and what is left of it.
+type page struct {
+	last  string
+	items int // -1: no limit
+	bytes int
+	taken bool
+	more  bool // there is an item that did not fit
+}
+
+func (h *Handler) pageOf(r *http.Request) (page, error) {
+	p := page{items: -1, bytes: h.Limits.PageBytes}
+	if p.bytes <= 0 {
+		p.bytes = defaultPageBytes
+	}
+	if h.Limits.PageItems > 0 {
+		p.items = h.Limits.PageItems
+	}
+	q := r.URL.Query()
+	p.last = q.Get("last")
+	if v := q.Get("n"); v != "" {
+		for _, c := range []byte(v) {
+			if c < '0' || c > '9' {
+				return p, badRequest(codeUnsupported, "n=%s is to be a number of items", quote(v))
+			}
+		}
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			n = int(^uint(0) >> 1) // more than there can be
+		}
+		if p.items < 0 || n < p.items {
+			p.items = n
+		}
+	}
+	return p, nil
+}
+
+// take tells whether an item of size bytes is on the page. The first fits
+// whatever its size, so that there is progress.
+func (p *page) take(size int) bool {
+	if p.items == 0 || p.taken && size > p.bytes {
+		p.more = p.taken // asked for none, the client gets no next page either
+		return false
+	}
+	p.items--
+	p.bytes -= size
+	p.taken = true
+	return true
+}
+
+// link points at the next page, with all else that the request asked for.
+func (p *page) link(w http.ResponseWriter, r *http.Request, last string) {
+	q := r.URL.Query()
+	q.Set("last", last)
+	next := url.URL{Path: r.URL.Path, RawQuery: q.Encode()}
+	w.Header().Set("Link", "<"+next.String()+`>; rel="next"`)
+}
+
+// appendDescriptor appends a referrer as JSON, about four times as fast as
+// encoding/json, which matters where a page has thousands of them.
+func appendDescriptor(b []byte, d ocispec.Descriptor) []byte {
+	b = append(b, `{"mediaType":`...)
+	b = appendString(b, d.MediaType)
+	b = append(b, `,"digest":"`...)
+	b = append(b, d.Digest...)
+	b = append(b, `","size":`...)
+	b = strconv.AppendInt(b, d.Size, 10)
+	if d.ArtifactType != "" {
+		b = append(b, `,"artifactType":`...)
+		b = appendString(b, d.ArtifactType)
+	}
+	if len(d.Annotations) > 0 {
+		keys := make([]string, 0, 8)
+		for k := range d.Annotations {
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		for i, k := range keys {
+			if i == 0 {
+				b = append(b, `,"annotations":{`...)
+			} else {
+				b = append(b, ',')
+			}
+			b = appendString(b, k)
+			b = append(b, ':')
+			b = appendString(b, d.Annotations[k])
+		}
+		b = append(b, '}')
+	}
+	return append(b, '}')
+}
+
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
+			quoted, _ := json.Marshal(s) // of a string: cannot fail
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}

@@ -1,0 +1,213 @@
+package wharfage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/wharfage/wharfage/manifest"
+)
+
+func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) error {
+	rec, err := h.find(r.Context(), rt)
+	if err != nil {
+		return err
+	}
+	if matchesETag(r.Header["If-None-Match"], rec.Desc.Digest) {
+		setContent(w, "", rec.Desc.Digest)
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	// The stored type, whatever Accept says: peers that answer 404 instead break
+	// clients with a short list, and the specification has no rule.
+	setContent(w, rec.Desc.MediaType, rec.Desc.Digest)
+	setLength(w, int64(len(rec.Raw)))
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		w.Write(rec.Raw)
+	}
+	return nil
+}
+
+// find returns the manifest that a path names.
+func (h *Handler) find(ctx context.Context, rt route) (manifest.Record, error) {
+	if isDigest(rt.ref) {
+		dgst, err := checkDigest(rt.ref)
+		if err != nil {
+			return manifest.Record{}, err
+		}
+		return h.Manifests.Get(ctx, rt.repo, dgst)
+	}
+	if err := manifest.CheckTag(rt.ref); err != nil {
+		return manifest.Record{}, err
+	}
+	for range 3 {
+		tag, err := h.Manifests.Resolve(ctx, rt.repo, rt.ref)
+		if err != nil {
+			return manifest.Record{}, err
+		}
+		rec, err := h.Manifests.Get(ctx, rt.repo, tag.Digest)
+		if !manifest.IsNotFound(err) {
+			return rec, err
+		}
+		// Deleted since: the tag went along, or is elsewhere by now.
+	}
+	return manifest.Record{}, &manifest.Error{Op: "get", Repo: rt.repo, Object: rt.ref, Err: manifest.ErrNotFound}
+}
+
+func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) error {
+	p := h.pusher()
+	in := manifest.Push{MediaType: r.Header.Get("Content-Type")}
+	tags := r.URL.Query()["tag"]
+	limit := h.Limits.Tags
+	if limit == 0 {
+		limit = defaultTags
+	}
+	switch {
+	case !isDigest(rt.ref):
+		if len(tags) > 0 {
+			return badRequest(codeUnsupported, "the parameter tag goes with a push by digest")
+		}
+		in.Tags = []string{rt.ref}
+	case len(tags) > limit:
+		return &statusError{http.StatusRequestURITooLong, codeUnsupported, "too many tags in one push"}
+	default:
+		dgst, err := checkDigest(rt.ref)
+		if err != nil {
+			return err
+		}
+		in.Digest, in.Tags = dgst, tags
+	}
+	var err error
+	if in.From, err = condition(r); err != nil {
+		return err
+	}
+	if in.Raw, err = readManifest(r, p.MaxSize); err != nil {
+		return err
+	}
+	done, err := p.Push(r.Context(), rt.repo, in)
+	if err != nil {
+		if in.From == "" && errors.Is(err, manifest.ErrConflict) {
+			return &statusError{http.StatusConflict, codeDenied, err.Error()} // more racing writers than anybody waits for
+		}
+		return err
+	}
+	head, dgst := w.Header(), string(done.Record.Desc.Digest)
+	head["Location"] = []string{"/v2/" + rt.repo + "/manifests/" + dgst}
+	head["Docker-Content-Digest"] = []string{dgst}
+	if s := done.Record.Subject; s != "" {
+		head["Oci-Subject"] = []string{string(s)}
+	}
+	if in.Digest != "" && len(tags) > 0 {
+		head["Oci-Tag"] = tags
+	}
+	if len(done.Manifest.Warnings) > 0 {
+		texts := make([]string, len(done.Manifest.Warnings))
+		for i, f := range done.Manifest.Warnings {
+			texts[i] = f.String()
+		}
+		warn(w, texts)
+	}
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+func (h *Handler) pusher() *manifest.Pusher {
+	p := h.Pusher
+	if p.Store == nil {
+		p.Store = h.Manifests
+	}
+	if p.BlobSizes == nil {
+		p.BlobSizes = h.blobSizes
+	}
+	p.Now, p.OnCommit = h.now, h.committed
+	return &p
+}
+
+func (h *Handler) blobSizes(ctx context.Context, repo string, dgsts []digest.Digest) ([]int64, error) {
+	infos, err := h.Blobs.Stat(ctx, repo, dgsts)
+	if err != nil {
+		return nil, err
+	}
+	sizes := make([]int64, len(infos))
+	for i, info := range infos {
+		sizes[i] = info.Size
+		if info.Digest == "" {
+			sizes[i] = -1
+		}
+	}
+	return sizes, nil
+}
+
+// condition reads If-Match and If-None-Match, which make a push by tag a
+// compare-and-swap (RFC 9110 section 13.1).
+func condition(r *http.Request) (digest.Digest, error) {
+	if v := r.Header.Get("If-None-Match"); v != "" {
+		if v != "*" {
+			return "", badRequest(codeUnsupported, "If-None-Match on a push takes * alone")
+		}
+		return manifest.Absent, nil
+	}
+	v := r.Header.Get("If-Match")
+	if v == "" {
+		return "", nil
+	}
+	d, ok := strings.CutPrefix(v, `"`)
+	d, ok2 := strings.CutSuffix(d, `"`)
+	if !ok || !ok2 || manifest.CheckContentDigest(d) != nil {
+		return "", badRequest(codeUnsupported, "If-Match on a push takes one ETag of a manifest")
+	}
+	return digest.Digest(d), nil
+}
+
+// readManifest reads the body of r, if it is within the limit.
+func readManifest(r *http.Request, limit int64) ([]byte, error) {
+	if limit <= 0 || limit > manifest.MaxSize {
+		limit = manifest.MaxSize
+	}
+	tooLarge := &http.MaxBytesError{Limit: limit}
+	if r.ContentLength > limit {
+		return nil, tooLarge
+	}
+	var b bytes.Buffer
+	const trusted = 64 << 10 // a length that is taken at its word
+	b.Grow(int(min(max(r.ContentLength, 0), trusted)) + bytes.MinRead)
+	if _, err := b.ReadFrom(io.LimitReader(body{r.Body}, limit+1)); err != nil {
+		return nil, err
+	}
+	if int64(b.Len()) > limit {
+		return nil, tooLarge
+	}
+	return b.Bytes(), nil
+}
+
+func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt route) error {
+	c := manifest.Change{At: h.now()}
+	if isDigest(rt.ref) {
+		dgst, err := checkDigest(rt.ref)
+		if err != nil {
+			return err
+		}
+		c.Delete = []manifest.Removal{{Digest: dgst, IfUnlisted: true}}
+	} else {
+		if err := manifest.CheckTag(rt.ref); err != nil {
+			return err
+		}
+		c.Tags = []manifest.TagMove{{Name: rt.ref}}
+	}
+	err := h.Manifests.Apply(r.Context(), rt.repo, c)
+	if errors.Is(err, manifest.ErrConflict) {
+		return &statusError{http.StatusMethodNotAllowed, codeDenied, err.Error()}
+	}
+	if err != nil {
+		return err
+	}
+	h.committed(r.Context(), manifest.Event{Repo: rt.repo, Change: c})
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}

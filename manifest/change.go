@@ -1,0 +1,98 @@
+package manifest
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Change is a set of writes to one repository, and plain data: what is applied
+// is also the event, the audit entry and the dry run. Fields apply in order. A
+// manifest or a tag appears once in each.
+type Change struct {
+	// RequireBlobs must be in the repository when the change commits, else
+	// *MissingError. This check and blob.Deleter.Delete never pass each other.
+	RequireBlobs []digest.Digest
+	// RequireManifests likewise, after Put.
+	RequireManifests []digest.Digest
+
+	// Put adds manifests. One that is there already is kept, with its PushedAt.
+	Put []Record
+	// Tags moves and removes tags, after Put.
+	Tags []TagMove
+	// Delete removes manifests, each with the tags that still name it. They
+	// leave referrers lists at once; what refers to them stays.
+	Delete []Removal
+
+	// At is recorded as PushedAt and MovedAt. Zero records "unknown".
+	At time.Time
+}
+
+// TagMove points a tag at a manifest.
+type TagMove struct {
+	Name string
+	// To must be in the repository after Put. "" removes the tag. A move to
+	// where the tag is already is none: MovedAt stays.
+	To digest.Digest
+	// From is what the tag must name when the change commits: a digest, or
+	// [Absent], or "" for anything.
+	From digest.Digest
+}
+
+// Absent as a TagMove's From demands that the tag does not exist.
+const Absent digest.Digest = "absent"
+
+// Removal deletes a manifest, under conditions.
+type Removal struct {
+	Digest digest.Digest
+	// IfUntagged refuses with *ConflictError when a tag is left after Tags.
+	IfUntagged bool
+	// IfUnlisted refuses with *ConflictError when a manifest that stays lists this one as its
+	// child.
+	IfUnlisted bool
+}
+
+// Features is a set of abilities that a store needs in order to apply a Change.
+type Features uint64
+
+// The features there are. A store that finds others in [Change.Needs] refuses
+// the change with ErrUnsupported, instead of ignoring a field it does not know.
+const (
+	FeatureRequireBlobs Features = 1 << iota
+	FeatureRequireManifests
+	FeaturePut
+	FeatureTags
+	FeatureTagFrom
+	FeatureDelete
+	FeatureDeleteIf
+
+	AllFeatures = 1<<iota - 1
+)
+
+// Needs returns the features that c makes use of.
+func (c *Change) Needs() Features {
+	var f Features
+	set := func(used bool, bit Features) {
+		if used {
+			f |= bit
+		}
+	}
+	set(len(c.RequireBlobs) > 0, FeatureRequireBlobs)
+	set(len(c.RequireManifests) > 0, FeatureRequireManifests)
+	set(len(c.Put) > 0, FeaturePut)
+	set(len(c.Tags) > 0, FeatureTags)
+	for _, t := range c.Tags {
+		set(t.From != "", FeatureTagFrom)
+	}
+	set(len(c.Delete) > 0, FeatureDelete)
+	for _, d := range c.Delete {
+		set(d.IfUntagged || d.IfUnlisted, FeatureDeleteIf)
+	}
+	return f
+}
+
+// Event tells of a Change that was committed.
+type Event struct {
+	Repo   string
+	Change Change
+}

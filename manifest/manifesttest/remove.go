@@ -1,0 +1,81 @@
+package manifesttest
+
+import (
+	"github.com/wharfage/wharfage/manifest"
+)
+
+var removeClauses = []clause{
+	{"a removal takes tags along", func(k *kit) {
+		one, two := image("1"), image("2")
+		k.put(one, two)
+		k.tag("a", one)
+		k.tag("b", two)
+		k.tag("c", one)
+		k.apply(manifest.Change{
+			Tags:   []manifest.TagMove{{Name: "d", To: one.Desc.Digest}},
+			Delete: []manifest.Removal{{Digest: one.Desc.Digest}},
+		})
+		k.noManifest(repo, one.Desc.Digest)
+		for _, tag := range []string{"a", "c", "d"} {
+			k.tagged(repo, tag, "", day1)
+		}
+		if got := k.tags(repo, ""); len(got) != 1 || got[0] != "b" {
+			k.Errorf("Tags lists %q, want only b", got)
+		}
+		if got := k.manifests(repo, ""); len(got) != 1 {
+			k.Errorf("Manifests lists %q, want one", got)
+		}
+	}},
+	{"a removal of what is not there is ErrNotFound", func(k *kit) {
+		one := image("1")
+		k.put(one)
+		k.refused(manifest.Change{Delete: []manifest.Removal{{Digest: absentSubject}}}, manifest.ErrNotFound)
+		k.apply(manifest.Change{Delete: []manifest.Removal{{Digest: one.Desc.Digest}}})
+		k.refused(manifest.Change{Delete: []manifest.Removal{{Digest: one.Desc.Digest}}}, manifest.ErrNotFound)
+	}},
+	{"IfUntagged refuses when a tag is left after Tags", func(k *kit) {
+		one, two := image("1"), image("2")
+		d1, d2 := one.Desc.Digest, two.Desc.Digest
+		k.put(one, two)
+		k.tag("a", one)
+		remove := []manifest.Removal{{Digest: d1, IfUntagged: true}}
+		k.conflict(manifest.Change{Delete: remove}, manifest.ConflictError{Digest: d1, Tag: "a"})
+		k.tag("b", one)
+		k.conflict(manifest.Change{Tags: []manifest.TagMove{{Name: "a"}}, Delete: remove}, manifest.ConflictError{Digest: d1, Tag: "b"})
+		k.conflict(manifest.Change{Tags: []manifest.TagMove{{Name: "c", To: d2}}, Delete: []manifest.Removal{{Digest: d2, IfUntagged: true}}},
+			manifest.ConflictError{Digest: d2, Tag: "c"})
+		k.apply(manifest.Change{Tags: []manifest.TagMove{{Name: "a"}, {Name: "b", To: d2}}, Delete: remove})
+		k.noManifest(repo, d1)
+		k.apply(manifest.Change{Tags: []manifest.TagMove{{Name: "b"}}})
+		k.apply(manifest.Change{Delete: []manifest.Removal{{Digest: d2, IfUntagged: true}}})
+	}},
+	{"IfUnlisted refuses when a manifest that stays lists it", func(k *kit) {
+		child, other := image("child"), image("other")
+		p1, p2 := index("1", child), index("2", child, other)
+		d := child.Desc.Digest
+		guarded := manifest.Removal{Digest: d, IfUnlisted: true}
+		k.put(child, other, p1)
+		k.conflict(manifest.Change{Delete: []manifest.Removal{guarded}}, manifest.ConflictError{Digest: d, Parent: p1.Desc.Digest})
+		k.conflict(manifest.Change{Put: []manifest.Record{p2}, Delete: []manifest.Removal{{Digest: p1.Desc.Digest}, guarded}},
+			manifest.ConflictError{Digest: d, Parent: p2.Desc.Digest})
+		k.put(p2)
+		k.conflict(manifest.Change{Delete: []manifest.Removal{{Digest: p1.Desc.Digest}, guarded}},
+			manifest.ConflictError{Digest: d, Parent: p2.Desc.Digest})
+		k.apply(manifest.Change{Delete: []manifest.Removal{{Digest: p1.Desc.Digest}}})
+		k.apply(manifest.Change{Delete: []manifest.Removal{guarded, {Digest: p2.Desc.Digest}}}) // the parent goes too, and is named later
+		k.noManifest(repo, d)
+		k.noManifest(repo, p2.Desc.Digest)
+		k.apply(manifest.Change{Delete: []manifest.Removal{{Digest: other.Desc.Digest, IfUnlisted: true}}})
+	}},
+	{"a removal without conditions leaves parents as they are", func(k *kit) {
+		child := image("child")
+		parent := index("parent", child)
+		k.put(child, parent)
+		k.apply(manifest.Change{Delete: []manifest.Removal{{Digest: child.Desc.Digest, IfUntagged: true}}})
+		k.noManifest(repo, child.Desc.Digest)
+		k.get(parent)
+		k.put(child)
+		k.conflict(manifest.Change{Delete: []manifest.Removal{{Digest: child.Desc.Digest, IfUnlisted: true}}},
+			manifest.ConflictError{Digest: child.Desc.Digest, Parent: parent.Desc.Digest})
+	}},
+}
