@@ -43,8 +43,8 @@ func (h *Handler) find(ctx context.Context, rt route) (manifest.Record, error) {
 		}
 		return h.Manifests.Get(ctx, rt.repo, dgst)
 	}
-	if err := manifest.CheckTag(rt.ref); err != nil {
-		return manifest.Record{}, err
+	if manifest.CheckTag(rt.ref) != nil {
+		return manifest.Record{}, noSuchTag(rt)
 	}
 	for range 3 {
 		tag, err := h.Manifests.Resolve(ctx, rt.repo, rt.ref)
@@ -57,7 +57,13 @@ func (h *Handler) find(ctx context.Context, rt route) (manifest.Record, error) {
 		}
 		// Deleted since: the tag went along, or is elsewhere by now.
 	}
-	return manifest.Record{}, &manifest.Error{Op: "get", Repo: rt.repo, Object: rt.ref, Err: manifest.ErrNotFound}
+	return manifest.Record{}, noSuchTag(rt)
+}
+
+// noSuchTag also answers for what is no tag at all, which is how the
+// conformance suite of version 1.1.1 asks for a manifest that is not there.
+func noSuchTag(rt route) error {
+	return &manifest.Error{Op: "find", Repo: rt.repo, Object: quote(rt.ref), Err: manifest.ErrNotFound}
 }
 
 func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) error {
@@ -195,8 +201,8 @@ func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt rout
 		}
 		c.Delete = []manifest.Removal{{Digest: dgst, IfUnlisted: true}}
 	} else {
-		if err := manifest.CheckTag(rt.ref); err != nil {
-			return err
+		if manifest.CheckTag(rt.ref) != nil {
+			return noSuchTag(rt)
 		}
 		c.Tags = []manifest.TagMove{{Name: rt.ref}}
 	}

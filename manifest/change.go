@@ -16,7 +16,8 @@ type Change struct {
 	// RequireManifests likewise, after Put.
 	RequireManifests []digest.Digest
 
-	// Put adds manifests. One that is there already is kept, with its PushedAt.
+	// Put adds manifests, whose PushedAt becomes At. One that is there already is
+	// kept as it is.
 	Put []Record
 	// Tags moves and removes tags, after Put.
 	Tags []TagMove
@@ -31,11 +32,13 @@ type Change struct {
 // TagMove points a tag at a manifest.
 type TagMove struct {
 	Name string
-	// To must be in the repository after Put. "" removes the tag. A move to
-	// where the tag is already is none: MovedAt stays.
+	// To must be in the repository after Put, else *MissingError. "" removes the
+	// tag: a tag that is not there is then ErrNotFound, unless From is Absent. A
+	// move to where the tag is already is none: MovedAt stays.
 	To digest.Digest
-	// From is what the tag must name when the change commits: a digest, or
-	// [Absent], or "" for anything.
+	// From is what the tag must name when the change commits, else
+	// *ConflictError: a digest, or [Absent], or "" for anything. It is compared
+	// also when the move is none.
 	From digest.Digest
 }
 

@@ -41,8 +41,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// MissingError lists what a change requires and the repository does not have.
-// It unwraps to [ErrMissing].
+// MissingError lists all that a change requires, or would point a tag at, and
+// the repository does not have: blobs and manifests together. It unwraps to
+// [ErrMissing].
 type MissingError struct {
 	Blobs     []digest.Digest
 	Manifests []digest.Digest

@@ -37,8 +37,9 @@ type Tag struct {
 //     algorithm.
 //   - A repository needs no creation: one without manifests is empty.
 //   - Listings are in ascending byte order, strictly increasing, start after
-//     the given key, and end at their first error. No lock and no connection is
-//     held while the caller's loop body runs, so it may call the store.
+//     the given key, and end at their first error: never short without one. No
+//     lock and no connection is held while the caller's loop body runs, so it
+//     may call the store.
 //   - Slices and maps in results belong to the caller; those in arguments stay
 //     the caller's, and are not written to afterwards by either side.
 //   - Errors may carry context, and are found with errors.Is. A failure of the

@@ -331,7 +331,7 @@ var uploadClauses = []clause{
 	{"Upload/many tiny chunks", func(k *kit) {
 		content := long(300)
 		u := k.begin()
-		for i := range content {
+		for i := range len(content) {
 			u = k.append(u, content[i:i+1])
 		}
 		k.finish(k.lookup(u.ID), content)

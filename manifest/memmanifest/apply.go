@@ -206,9 +206,10 @@ func (r *repository) remove(dgst digest.Digest) {
 		}
 	}
 	for _, d := range e.rec.Manifests {
-		parents := r.parents[d]
-		if parents.delete(key); parents.len() == 0 {
-			delete(r.parents, d)
+		if parents := r.parents[d]; parents != nil { // nil for a child that the record names twice
+			if parents.delete(key); parents.len() == 0 {
+				delete(r.parents, d)
+			}
 		}
 	}
 	if sub := r.subjects[e.rec.Subject]; sub != nil {

@@ -1,0 +1,175 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// steps run in order, in one folder, as shell scripts that must succeed. $R is
+// the registry.
+var steps = []struct{ client, name, script string }{
+	{"crane", "push an OCI image", `
+		echo hello >f.txt; tar cf l.tar f.txt
+		crane append --oci-empty-base -f l.tar -t $R/app:v1
+		crane manifest $R/app:v1 | grep -q vnd.oci.image.manifest`},
+	{"crane", "push a Docker image", `
+		crane append -f l.tar -t $R/docker:v1
+		crane manifest $R/docker:v1 | grep -q vnd.docker.distribution.manifest.v2
+		crane validate --remote $R/docker:v1`},
+	{"crane", "push a layer of 64 MiB, and pull it", `
+		head -c 67108864 /dev/urandom >big; tar cf big.tar big
+		crane append --oci-empty-base -f big.tar -t $R/big:v1
+		crane export $R/big:v1 - | tar xO big | cmp - big`},
+	{"crane", "copy across repositories, which mounts", `
+		crane copy $R/app:v1 $R/copy:v1
+		[ "$(crane ls $R/copy)" = v1 ]
+		[ "$(crane digest $R/app:v1)" = "$(crane digest $R/copy:v1)" ]`},
+	{"crane", "index of two platforms", `
+		crane mutate --set-platform linux/arm64 $R/app:v1 -t $R/app:arm
+		crane index append -m $R/app:v1 -m $R/app:arm -t $R/app:multi
+		crane manifest $R/app:multi | grep -q vnd.oci.image.index
+		crane validate --remote $R/app:multi`},
+	{"crane", "list the catalog", `crane catalog $R | grep -qx app`},
+	{"oras", "push and pull an artifact", `
+		oras push --plain-http $R/art:v1 --artifact-type application/vnd.example.a f.txt:text/plain
+		mkdir pulled; oras pull --plain-http -o pulled $R/art:v1; cmp f.txt pulled/f.txt`},
+	{"oras", "attach and discover; no fallback tag is written", `
+		oras attach --plain-http $R/app:v1 --artifact-type application/spdx+json f.txt:text/plain
+		oras discover --plain-http --artifact-type application/spdx+json $R/app:v1 | grep -q spdx
+		! crane ls $R/app | grep -q '^sha256-'`},
+	{"oras", "attach to the attached, and see the tree", `
+		sbom=$(oras discover --plain-http -o json $R/app:v1 | grep -o '"digest": *"sha256:[0-9a-f]*"' | head -1 | grep -o 'sha256:[0-9a-f]*')
+		oras attach --plain-http $R/app@$sbom --artifact-type application/vnd.example.sig f.txt:text/plain
+		oras discover --plain-http -o tree $R/app:v1 | grep -q vnd.example.sig`},
+	{"oras", "copy with referrers", `
+		oras cp -r --from-plain-http --to-plain-http $R/app:v1 $R/cp:v1
+		oras discover --plain-http -o tree $R/cp:v1 | grep -q vnd.example.sig`},
+	{"oras", "fetch a blob, delete a manifest", `
+		d=$(oras manifest fetch --plain-http $R/art:v1 | grep -o 'sha256:[0-9a-f]*' | tail -1)
+		oras blob fetch --plain-http -o blob $R/art@$d
+		oras manifest delete --plain-http -f $R/art:v1
+		! crane digest $R/art:v1`},
+	{"regctl", "put an artifact with a subject, and filter the list", `
+		regctl registry set $R --tls disabled
+		echo x | regctl artifact put --subject $R/app:v1 --artifact-type application/vnd.example.att -m text/plain
+		[ "$(regctl artifact list $R/app:v1 --filter-artifact-type application/vnd.example.att --format '{{len .Descriptors}}')" = 1 ]`},
+	{"regctl", "copy with referrers, and see the tree", `
+		regctl image copy $R/app:v1 $R/rcopy:v1 --referrers
+		regctl artifact tree $R/rcopy:v1 | grep -q vnd.example.att`},
+	{"regctl", "copy into an OCI layout and back", `
+		regctl image copy $R/app:v1 ocidir://lay:v1
+		regctl image copy ocidir://lay:v1 $R/back:v1
+		[ "$(crane digest $R/app:v1)" = "$(crane digest $R/back:v1)" ]`},
+	{"regctl", "upload a blob in chunks", `
+		regctl registry set $R --blob-chunk 1000000 --blob-max 2000000
+		d=$(regctl blob put $R/chunks <big)
+		regctl blob get $R/chunks $d | cmp - big`},
+	{"regctl", "sha512", `
+		d=$(regctl blob put --digest-algo sha512 $R/s512 <f.txt) || d=$(regctl blob put $R/s512 <f.txt)
+		regctl blob get $R/s512 $d | cmp - f.txt`},
+	{"regctl", "delete a tag, and only it", `
+		regctl tag delete $R/rcopy:v1
+		! crane digest $R/rcopy:v1
+		crane digest $R/app:v1`},
+	{"notation", "sign, list, verify", `
+		echo '{"version":"1.0","trustPolicies":[{"name":"t","registryScopes":["*"],"signatureVerification":{"level":"strict"},"trustStores":["ca:e2e.local"],"trustedIdentities":["*"]}]}' >policy.json
+		notation cert generate-test --default e2e.local
+		notation policy import --force policy.json
+		notation sign --insecure-registry $R/app@$(crane digest $R/app:v1)
+		notation ls --insecure-registry $R/app@$(crane digest $R/app:v1) | grep -q sha256
+		notation verify --insecure-registry $R/app@$(crane digest $R/app:v1)`},
+	{"skopeo", "copy a layout in, inspect, list tags", `
+		echo '{"default":[{"type":"insecureAcceptAnything"}]}' >any.json
+		skopeo --policy any.json copy --dest-tls-verify=false oci:lay:v1 docker://$R/sk:v1
+		skopeo inspect --tls-verify=false docker://$R/sk:v1 | grep -q "$(crane digest $R/app:v1)"
+		skopeo list-tags --tls-verify=false docker://$R/sk | grep -q v1`},
+	{"skopeo", "copy an index, and delete", `
+		skopeo --policy any.json copy --all --src-tls-verify=false --dest-tls-verify=false docker://$R/app:multi docker://$R/sk2:multi
+		crane validate --remote $R/sk2:multi
+		skopeo delete --tls-verify=false docker://$R/sk2:multi
+		! crane digest $R/sk2:multi`},
+}
+
+func TestClients(t *testing.T) {
+	bin := install(t)
+	haveSkopeo := skopeo(t)
+	server := filepath.Join(t.TempDir(), "registry")
+	if text, err := exec.Command("go", "build", "-o", server, "../registry").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	for name, args := range map[string][]string{"memory": nil, "data": {"-data", t.TempDir()}} {
+		t.Run(name, func(t *testing.T) {
+			addr, stop := start(t, server, args...)
+			work := t.TempDir()
+			for _, s := range steps {
+				t.Run(s.client+": "+s.name, func(t *testing.T) {
+					if s.client == "skopeo" && !haveSkopeo {
+						t.Skip("skopeo is not installed")
+					}
+					run(t, work, bin, addr, s.script)
+				})
+			}
+			if resp, err := http.Get("http://" + addr + "/healthz"); err != nil || resp.StatusCode != 200 {
+				t.Errorf("health: %v %v", resp, err)
+			}
+			stop()
+		})
+	}
+}
+
+func run(t *testing.T, work, bin, addr, script string) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-e", "-c", script)
+	cmd.Dir = work
+	cmd.Env = append(os.Environ(), "R="+addr, "HOME="+work, "XDG_CONFIG_HOME="+work, "XDG_RUNTIME_DIR="+work, "DOCKER_CONFIG="+work, "PATH="+bin+":"+os.Getenv("PATH"))
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s\n%s", err, script, text)
+	}
+}
+
+var listens = regexp.MustCompile(`registry listens addr=(\S+)`)
+
+// start runs the server on a free port of loopback. stop asks it to stop, and
+// checks that it does so in good order.
+func start(t *testing.T, server string, args ...string) (addr string, stop func()) {
+	t.Helper()
+	cmd := exec.Command(server, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	var before strings.Builder
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		if m := listens.FindStringSubmatch(lines.Text()); m != nil {
+			addr = m[1]
+			break
+		}
+		before.WriteString(lines.Text() + "\n")
+	}
+	if addr == "" {
+		t.Fatalf("the registry did not start:\n%s", before.String())
+	}
+	go io.Copy(io.Discard, log)
+	return addr, func() {
+		t.Helper()
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the registry stopped with %v", err)
+		}
+	}
+}
