@@ -207,12 +207,11 @@ func TestStoreFailuresAre5xxWithoutDetails(t *testing.T) {
 		var told error
 		h.OnError = func(_ *http.Request, err error) { told = err }
 		server := httptest.NewServer(h)
-		resp, answer := send(t, "POST", server.URL+"/v2/r/blobs/uploads/?digest="+string(digest.FromString("{}")), []byte("{}"))
-		if resp.StatusCode != 201 {
+		if resp, _ := send(t, "POST", server.URL+"/v2/r/blobs/uploads/?digest="+string(digest.FromString("{}")), []byte("{}")); resp.StatusCode != 201 {
 			t.Fatal(resp.Status)
 		}
 		raw, _, _ := manifest.ImageDraft{ArtifactType: "a/b"}.Build()
-		resp, answer = send(t, "PUT", server.URL+"/v2/r/manifests/x", raw)
+		resp, answer := send(t, "PUT", server.URL+"/v2/r/manifests/x", raw)
 		if resp.StatusCode != want || len(answer) == 0 || strings.Contains(string(answer), "secret") || !errors.Is(told, err) {
 			t.Errorf("%v: %d %s, told %v", err, resp.StatusCode, answer, told)
 		}

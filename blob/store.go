@@ -82,9 +82,10 @@ type Uploads interface {
 	// Append makes the bytes of r durable as what follows the first u.Size
 	// bytes of the session, and returns u with Size and State advanced. Nobody else sees
 	// that until Save: Lookup still answers with u. Bytes that an earlier Save
-	// acknowledged stay as they are, whatever happens to this call, and two
-	// calls at once never mix their bytes. An error, from r or else, leaves no
-	// trace. ErrUploadNotFound.
+	// acknowledged stay as they are, whatever happens to this call. Two calls at
+	// once neither mix their bytes nor wait for each other's r. An error, from r
+	// or else, leaves no trace. ErrUploadNotFound; ErrConflict when the session
+	// is no longer u, which Save finds out at the latest.
 	Append(ctx context.Context, u Upload, r io.Reader) (Upload, error)
 
 	// Save replaces old, as returned by Begin, Lookup or Save's caller, by new,

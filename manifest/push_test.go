@@ -316,3 +316,59 @@ func ExampleImageDraft_Build() {
 	fmt.Println(len(raw), desc.ArtifactType, err)
 	// Output: 407 application/spdx+json <nil>
 }
+
+func ExampleWalk() {
+	ctx := context.Background()
+	store := &memmanifest.Store{MissingBlobs: memmanifest.Unchecked}
+	p := &manifest.Pusher{Store: store}
+	child, childDesc, _ := manifest.IndexDraft{}.Build()
+	parent, parentDesc, _ := manifest.IndexDraft{Manifests: []ocispec.Descriptor{childDesc, childDesc}}.Build()
+	for _, raw := range [][]byte{child, parent} {
+		if _, err := p.Push(ctx, "app", manifest.Push{Raw: raw}); err != nil {
+			fmt.Println(err)
+		}
+	}
+	for rec, err := range manifest.Walk(ctx, store, "app", parentDesc.Digest, 100) {
+		fmt.Println(rec.Desc.Size, err)
+	}
+	// Output:
+	// 385 <nil>
+	// 88 <nil>
+}
+
+func ExampleManifest_Select() {
+	m, err := manifest.Parse("", []byte(`{
+		"schemaVersion": 2,
+		"mediaType": "application/vnd.oci.image.index.v1+json",
+		"manifests": [
+			{"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 1, "platform": {"os": "linux", "architecture": "amd64"},
+			 "digest": "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
+			{"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 2, "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"},
+			 "digest": "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}
+		]
+	}`))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	d, ok := m.Select(ocispec.Platform{OS: "linux", Architecture: "arm64"})
+	fmt.Println(d.Size, ok)
+	// Output: 2 true
+}
+
+func ExampleIndexDraft_Build() {
+	raw, desc, err := manifest.IndexDraft{Annotations: map[string]string{"b": "2", "a": "1"}}.Build()
+	fmt.Println(string(raw))
+	fmt.Println(desc.Size, err)
+	// Output:
+	// {"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"a":"1","b":"2"}}
+	// 120 <nil>
+}
+
+func ExampleCheckRepository() {
+	fmt.Println(manifest.CheckRepository("team/app"))
+	fmt.Println(manifest.CheckRepository("Team/App"))
+	// Output:
+	// <nil>
+	// repository "Team/App": invalid name: takes lower case letters and digits, joined by . _ __ or dashes, with / between components
+}

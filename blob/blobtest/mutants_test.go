@@ -77,7 +77,7 @@ func TestMutants(t *testing.T) {
 	}
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), exe, "-test.run=^TestMutant$")
+			cmd := exec.CommandContext(t.Context(), exe, "-test.run=^TestMutant$/"+m.clause, "-test.timeout=60s")
 			cmd.Env = append(os.Environ(), mutantVar+"="+m.name)
 			out, err := cmd.CombinedOutput()
 			var exit *exec.ExitError
@@ -209,13 +209,14 @@ type endsEarly struct{ good }
 func (s endsEarly) Open(ctx context.Context, repo string, dgst digest.Digest, off, n int64) (io.ReadCloser, blob.Info, error) {
 	r, info, err := s.good.Open(ctx, repo, dgst, off, n)
 	if err == nil {
+		content := r
 		r = io.NopCloser(readFunc(func(p []byte) (int, error) {
 			if c, _, err := s.good.Open(ctx, repo, dgst, 0, 0); err != nil {
 				return 0, io.EOF
 			} else {
 				c.Close()
 			}
-			return r.Read(p)
+			return content.Read(p)
 		}))
 	}
 	return r, info, err

@@ -3,6 +3,7 @@ package blobtest
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -120,12 +121,10 @@ var putClauses = []clause{
 		k.leavesNothing(func() {
 			ctx, cancel := context.WithCancel(k.Context())
 			n := 0
-			err := k.s.Put(ctx, repo, desc, spy{endless{}, func() {
+			// A store that goes on reading is to meet an end.
+			err := k.s.Put(ctx, repo, desc, spy{io.LimitReader(endless{}, 32<<20), func() {
 				if n++; n == 3 {
 					cancel()
-				}
-				if n > 1_000_000 {
-					k.Fatal("Put goes on reading after ctx has ended")
 				}
 			}})
 			k.is(err, context.Canceled, "Put", "a method honours ctx")

@@ -14,7 +14,7 @@
 // A repository's folder is "+" and its name with "+" for "/", so that no name is
 // the folder of another, nor, on Windows, a device. What is longer than 128
 // characters goes on in a folder within one whose name ends in "=", since file
-// systems bound names by 255 bytes. All names are lower case.
+// systems bound names by 255 bytes. No two names differ in case only.
 //
 // # Durability
 //

@@ -1,10 +1,19 @@
 package dirblob
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/blob/blobtest"
@@ -35,4 +44,229 @@ func files(t testing.TB, dir string) (paths []string) {
 		t.Fatal(err)
 	}
 	return paths
+}
+
+// counted returns a store that counts syncs.
+func counted(dir string) (*Store, *atomic.Int64) {
+	s, n := &Store{Dir: dir}, new(atomic.Int64)
+	s.files().syncs = func(string) { n.Add(1) }
+	return s, n
+}
+
+func put(t testing.TB, s *Store, repo, content string) digest.Digest {
+	t.Helper()
+	desc := ocispec.Descriptor{Digest: digest.FromString(content), Size: int64(len(content))}
+	if err := blob.Put(t.Context(), s, repo, desc, strings.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+	return desc.Digest
+}
+
+func TestSyncs(t *testing.T) {
+	ctx := t.Context()
+	for _, unsynced := range []bool{false, true} {
+		s, n := counted(t.TempDir())
+		s.files().Unsynced = unsynced
+		expect := func(what string, want int64) {
+			t.Helper()
+			if unsynced {
+				want = 0
+			}
+			if got := n.Swap(0); got != want {
+				t.Errorf("%s: %d syncs, want %d (unsynced %v)", what, got, want, unsynced)
+			}
+		}
+		dgst := put(t, s, "team/app", "content")
+		n.Store(0)
+		put(t, s, "team/app", "content")
+		expect("Put", 2)
+		put(t, s, "team/app", strings.Repeat("content", 1<<20))
+		n.Store(0)
+		put(t, s, "team/app", strings.Repeat("content", 1<<20))
+		expect("Put of 7 MiB", 2)
+		if _, err := s.Stat(ctx, "team/app", []digest.Digest{dgst}); err != nil {
+			t.Fatal(err)
+		}
+		expect("Stat of a warm blob", 0)
+		put(t, s, "team/other", "content")
+		n.Store(0)
+		if err := s.Mount(ctx, "team/app", "team/other", dgst); err != nil {
+			t.Fatal(err)
+		}
+		expect("Mount", 1)
+		u, err := s.Begin(ctx, "team/app", digest.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Store(0)
+		if u, err = s.Begin(ctx, "team/app", digest.SHA256); err != nil {
+			t.Fatal(err)
+		}
+		expect("Begin", 0)
+		if u, err = blob.Append(ctx, s, u, 0, strings.NewReader("con")); err != nil {
+			t.Fatal(err)
+		}
+		expect("the first Append", 4)
+		if u, err = blob.Append(ctx, s, u, 3, strings.NewReader("tent")); err != nil {
+			t.Fatal(err)
+		}
+		expect("Append", 3)
+		if err := blob.Finish(ctx, s, u, -1, nil, dgst); err != nil {
+			t.Fatal(err)
+		}
+		expect("Finish of one part", 1)
+		if err := s.Delete(ctx, "team/app", dgst, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		expect("Delete", 1)
+	}
+}
+
+// Everything that a killed process can leave behind lies where no blob is, is
+// ignored, and goes by age.
+func TestLeftovers(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	s := &Store{Dir: dir, Unsynced: true}
+	dgst := put(t, s, "team/app", "content")
+	u, err := s.Begin(ctx, "team/app", digest.SHA256)
+	if err == nil {
+		u, err = blob.Append(ctx, s, u, 0, strings.NewReader("chunk"))
+	}
+	if err == nil { // killed between Append and Save
+		_, err = s.Append(ctx, u, strings.NewReader("never saved"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stray := random()
+	for path, content := range map[string]string{
+		"~tmp/" + random():                                    "half a blob",
+		"uploads/" + u.ID + "/" + random():                    "half a part",
+		"uploads/" + stray + "/" + random():                   "a session that is gone",
+		"uploads/" + random() + "/session":                    "",
+		"blobs/+team+app/sha256/ab/notes.txt":                 "somebody's",
+		"blobs/+team+app/sha256/ab/.DS_Store":                 "somebody's",
+		"uploads/README":                                      "somebody's",
+		"blobs/+team+app/sha256/" + dgst.Encoded()[:2] + "/x": "somebody's",
+	} {
+		path = filepath.Join(dir, filepath.FromSlash(path))
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = &Store{Dir: dir, Unsynced: true}
+	for info, err := range s.Blobs(ctx, "team/app", "") {
+		if err != nil || info.Digest != dgst {
+			t.Errorf("Blobs lists %+v, %v", info, err)
+		}
+	}
+	if _, err := s.Lookup(ctx, "team/app", stray); !errors.Is(err, blob.ErrUploadNotFound) {
+		t.Errorf("Lookup of a session without its file = %v", err)
+	}
+	if n, err := s.Sweep(ctx, time.Now().Add(-time.Hour)); n != 0 || err != nil {
+		t.Errorf("Sweep of what is young = %d, %v", n, err)
+	}
+	if u, err = s.Lookup(ctx, "team/app", u.ID); err != nil || u.Size != 5 {
+		t.Fatalf("Lookup = %+v, %v", u, err)
+	}
+	if n, err := s.Sweep(ctx, time.Now().Add(time.Hour)); n != 4 || err != nil {
+		t.Errorf("Sweep = %d, %v, want a file and three sessions", n, err)
+	}
+	for _, path := range files(t, dir) {
+		if strings.HasPrefix(path, "~tmp") || strings.HasPrefix(path, "uploads/") && path != "uploads/README" {
+			t.Errorf("Sweep has left %s", path)
+		}
+	}
+	if _, err := blob.ReadAll(ctx, s, "team/app", ocispec.Descriptor{Digest: dgst, Size: 7}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A crash between the two steps of Commit: the blob is there, its session too,
+// without its bytes.
+func TestHalfCommit(t *testing.T) {
+	ctx := t.Context()
+	s := &Store{Dir: t.TempDir(), Unsynced: true}
+	u, err := s.Begin(ctx, "a", digest.SHA256)
+	if err == nil {
+		u, err = blob.Append(ctx, s, u, 0, strings.NewReader("content"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := parse(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(v.paths(s.sessionDir(u.ID))[0]); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"Finish": blob.Finish(ctx, s, u, -1, nil, digest.FromString("content")),
+		"Append": func() error { _, err := blob.Append(ctx, s, u, -1, strings.NewReader("x")); return err }(),
+	} {
+		if !errors.Is(err, blob.ErrUploadNotFound) {
+			t.Errorf("%s = %v, want ErrUploadNotFound", what, err)
+		}
+	}
+}
+
+func TestSmallChunksShareParts(t *testing.T) {
+	ctx := t.Context()
+	s := &Store{Dir: t.TempDir(), Unsynced: true}
+	u, err := s.Begin(ctx, "a", digest.SHA256)
+	chunk := strings.Repeat("x", minPart/4)
+	for range 17 {
+		if err == nil {
+			u, err = blob.Append(ctx, s, u, -1, strings.NewReader(chunk))
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, s.Dir); len(got) != 1+5 {
+		t.Errorf("17 chunks of a quarter of a part make %v, want a session and 5 parts", got)
+	}
+}
+
+func TestHostileState(t *testing.T) {
+	ctx := t.Context()
+	s := &Store{Dir: t.TempDir(), Unsynced: true}
+	u, err := s.Begin(ctx, "a", digest.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []string{"", "x", random() + "\n../../x 5", random() + "\nsession 5", random() + "\n" + random() + " -5", random() + "\n" + random() + " 6", "\n"} {
+		bad := u
+		bad.Size, bad.State = 5, []byte(state)
+		if err := s.Commit(ctx, u, bad, digest.FromString("x")); !errors.Is(err, blob.ErrConflict) {
+			t.Errorf("Commit of state %q = %v", state, err)
+		}
+		if err := s.Save(ctx, u, bad); !errors.Is(err, blob.ErrConflict) {
+			t.Errorf("Save of state %q = %v", state, err)
+		}
+	}
+}
+
+func BenchmarkPut(b *testing.B) {
+	for _, size := range []int{16 << 10, 64 << 20} {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
+			s := &Store{Dir: b.TempDir(), Unsynced: true}
+			if dir := os.Getenv("DIRBLOB_BENCH"); dir != "" {
+				s.Dir = dir
+			}
+			content := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+			desc := ocispec.Descriptor{Digest: digest.FromBytes(content), Size: int64(size)}
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := blob.Put(b.Context(), s, "team/app", desc, bytes.NewReader(content)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -403,5 +403,5 @@ func (o *Objects) Sweep(ctx context.Context, cutoff time.Time) (int, error) {
 	return n, err
 }
 
-// A name that nobody else has.
-func random() string { return strings.ToLower(rand.Text()) }
+// A name that nobody else has: 26 of [A-Z2-7].
+func random() string { return rand.Text() }

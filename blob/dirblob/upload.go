@@ -76,7 +76,7 @@ func isID(s string) bool {
 		return false
 	}
 	for _, c := range []byte(s) {
-		if !('a' <= c && c <= 'z' || '2' <= c && c <= '7') {
+		if !('A' <= c && c <= 'Z' || '2' <= c && c <= '7') {
 			return false
 		}
 	}
