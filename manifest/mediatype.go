@@ -1,6 +1,10 @@
 package manifest
 
-import "strings"
+import (
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
 
 // Media types of manifests that [Parse] reads. Any other is opaque to it.
 const (
@@ -68,6 +72,12 @@ const maxTypeLen = 127
 // checkMediaType says whether s is type "/" subtype of RFC 6838 section 4.2,
 // and whether parameters follow, as early sigstore bundles have them.
 func checkMediaType(s string) (ok, parameters bool) {
+	switch s { // most of what there is, told by a comparison
+	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageConfig, ocispec.MediaTypeEmptyJSON,
+		ocispec.MediaTypeImageLayer, ocispec.MediaTypeImageLayerGzip, ocispec.MediaTypeImageLayerZstd,
+		MediaTypeDockerManifest, "application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar.gzip":
+		return true, false
+	}
 	slash, i := -1, 0
 	from := 0
 scan:

@@ -352,7 +352,7 @@ func (p *parser) descriptors(list string) []Descriptor {
 		return nil
 	}
 	p.list, p.index = list, 0
-	var few [8]Descriptor // on the stack, until it is known how many there may be
+	var few [4]Descriptor // on the stack, until it is known how many there may be
 	var many []Descriptor
 	shortest := p.Left()
 	for a := p.Array(); a.Next(); p.index++ {

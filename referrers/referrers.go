@@ -19,6 +19,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wharfage/wharfage/manifest"
 )
 
 // Index lists referrers.
@@ -34,4 +36,31 @@ type Index interface {
 	// does. The listing ends at its first error, and holds no lock and no connection
 	// while the loop body runs.
 	Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error]
+}
+
+// JSONIndex is an Index that keeps its entries as they stand in a list, so that
+// a page of thousands is a matter of copying.
+type JSONIndex interface {
+	Index
+	// ReferrersJSON is Referrers with each entry in JSON.
+	ReferrersJSON(ctx context.Context, repo string, subject digest.Digest, artifactType string, after digest.Digest) iter.Seq2[manifest.ReferrerJSON, error]
+}
+
+// JSON lists referrers in JSON: by [JSONIndex] if x is one, else by encoding
+// what Referrers lists.
+func JSON(ctx context.Context, x Index, repo string, subject digest.Digest, artifactType string, after digest.Digest) iter.Seq2[manifest.ReferrerJSON, error] {
+	if ready, ok := x.(JSONIndex); ok {
+		return ready.ReferrersJSON(ctx, repo, subject, artifactType, after)
+	}
+	return func(yield func(manifest.ReferrerJSON, error) bool) {
+		for desc, err := range x.Referrers(ctx, repo, subject, artifactType, after) {
+			if err != nil {
+				yield(manifest.ReferrerJSON{}, err)
+				return
+			}
+			if !yield(manifest.NewReferrerJSON(desc), nil) {
+				return
+			}
+		}
+	}
 }

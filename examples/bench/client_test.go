@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -69,13 +68,7 @@ func (c *client) put(repo string, dgst digest.Digest, body net.Buffers) error {
 	if err != nil {
 		return err
 	}
-	to := resp.Header.Get("Location")
-	if strings.Contains(to, "?") {
-		to += "&digest=" + string(dgst)
-	} else {
-		to += "?digest=" + string(dgst)
-	}
-	_, err = c.do(http.StatusCreated, "PUT", to, "application/octet-stream", body)
+	_, err = c.do(http.StatusCreated, "PUT", resp.Header.Get("Location")+"?digest="+string(dgst), "application/octet-stream", body)
 	return err
 }
 

@@ -24,10 +24,11 @@
 //	go test -run '^$' -bench HTTP ./examples/bench
 //
 // Servers are processes of their own, so that their processor time is not that
-// of the load, and new in each round. Rounds go through all servers in turn; the tables
-// show medians, and, as "x bare", medians of the ratios within a round. The
+// of the load, and new in each round. Rounds go through all servers in turn; the
+// tables show medians, and, as "x bare", medians of the ratios within a round. The
 // yardstick, bare, is the least that a registry can be: net/http, a map, and
-// sha256 of what is put.
+// sha256 of what is put. "bare, files" keeps blobs in files instead, as the other
+// rows of that name do.
 //
 //   - HTTPSmall: 2,000 artifacts, each a layer of 16 KiB and its manifest, over
 //     16 connections. A push is POST, PUT, and PUT of the manifest under a tag;

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"testing"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -21,6 +20,13 @@ type document struct {
 	raw  []byte
 }
 
+// must is for what cannot fail, or not without the benchmark.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
 // digestOf makes a digest of i, as good as any.
 func digestOf(i int) digest.Digest {
 	return digest.FromBytes(binary.LittleEndian.AppendUint64(nil, uint64(i)))
@@ -28,7 +34,7 @@ func digestOf(i int) digest.Digest {
 
 // documents are images and indexes of the sizes that registries see, from the
 // image of three layers to the longest index that is taken.
-func documents(tb testing.TB) []document {
+func documents() []document {
 	r := rand.New(rand.NewPCG(1, 2))
 	layers := func(n int) ocispec.Manifest {
 		m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
@@ -63,9 +69,7 @@ func documents(tb testing.TB) []document {
 	}
 	doc := func(name, mediaType string, v any) document {
 		raw, err := json.Marshal(v)
-		if err != nil {
-			tb.Fatal(err)
-		}
+		must(err)
 		return document{fmt.Sprintf("%s-%dB", name, len(raw)), ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw}
 	}
 	return []document{

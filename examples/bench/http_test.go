@@ -24,14 +24,13 @@ import (
 )
 
 // rounds is odd, for the medians.
-const rounds = 7
+const rounds = 5
 
 // measure runs a load and returns what it took of the clock and of the server.
 func (p *process) measure(tb testing.TB, conns, n int, job func(c *client, i int) error) (wall, cpu time.Duration) {
-	tb.Helper()
-	before, _ := p.used(tb)
+	before, _ := p.used()
 	wall = load(tb, p.addr, conns, n, job)
-	after, _ := p.used(tb)
+	after, _ := p.used()
 	return wall, after - before
 }
 
@@ -86,16 +85,14 @@ type artifact struct {
 	tag    string
 }
 
-func newArtifact(tb testing.TB, i, size int) artifact {
+func newArtifact(i, size int) artifact {
 	content := layer(uint64(i), size)
 	a := artifact{layer: content, digest: digestOfLayer(content), tag: "v" + strconv.Itoa(i)}
 	raw, _, err := manifest.ImageDraft{
 		ArtifactType: "application/vnd.example.file",
 		Layers:       []ocispec.Descriptor{{MediaType: "application/octet-stream", Digest: a.digest, Size: int64(size)}},
 	}.Build()
-	if err != nil {
-		tb.Fatal(err)
-	}
+	must(err)
 	a.raw = raw
 	return a
 }
@@ -123,19 +120,19 @@ func (a artifact) pull(c *client) error {
 	return c.get(repo+"/blobs/"+string(a.digest), length(a.layer))
 }
 
-func artifacts(tb testing.TB, n, size int) []artifact {
+func artifacts(n, size int) []artifact {
 	all := make([]artifact, n)
 	for i := range all {
-		all[i] = newArtifact(tb, i, size)
+		all[i] = newArtifact(i, size)
 	}
 	return all
 }
 
 func BenchmarkHTTPSmall(b *testing.B) {
 	const n, conns = 2000, 16
-	all := artifacts(b, n, 16<<10)
+	all := artifacts(n, 16<<10)
 	results := inTurn(registries, func(name string) figures {
-		p := start(b, name)
+		p := start(name)
 		defer p.stop()
 		load(b, p.addr, 1, 1, prepare)
 		f := figures{}
@@ -154,9 +151,9 @@ func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsec
 
 func BenchmarkHTTPLarge(b *testing.B) {
 	large := func(n, size, conns, pulls int) func(name string) figures {
-		all, mb := artifacts(b, n, size), float64(n*size)/1e6
+		all, mb := artifacts(n, size), float64(n*size)/1e6
 		return func(name string) figures {
-			p := start(b, name)
+			p := start(name)
 			defer p.stop()
 			f := figures{}
 			wall, cpu := p.measure(b, conns, n, func(c *client, i int) error { return c.put(repo, all[i].digest, all[i].layer) })
@@ -166,7 +163,7 @@ func BenchmarkHTTPLarge(b *testing.B) {
 			})
 			mb := mb * float64(pulls)
 			f["pull: MB/CPU s"], f["pull: MB/s"] = mb/cpu.Seconds(), mb/wall.Seconds()
-			_, peak := p.used(b)
+			_, peak := p.used()
 			f["peak MiB"] = float64(peak) / (1 << 20)
 			return f
 		}
@@ -183,7 +180,7 @@ func BenchmarkHTTPLarge(b *testing.B) {
 // TestServersAgree shows that the servers are compared on the same work: what
 // is pushed to each comes back.
 func TestServersAgree(t *testing.T) {
-	a := newArtifact(t, 1, 3<<20/2)
+	a := newArtifact(1, 3<<20/2)
 	for _, name := range registries {
 		t.Run(name, func(t *testing.T) {
 			s := httptest.NewServer(servers[name](t.TempDir()))

@@ -14,7 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"regexp"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,7 +31,10 @@ import (
 
 // servers are what is compared. Those that keep files keep them in dir.
 var servers = map[string]func(dir string) http.Handler{
-	"bare":     func(string) http.Handler { return &bare{content: map[string][]byte{}} },
+	"bare": func(string) http.Handler { return &bare{content: map[string][]byte{}} },
+	"bare, files": func(dir string) http.Handler {
+		return &bareFiles{bare{content: map[string][]byte{}}, dir}
+	},
 	"wharfage": func(string) http.Handler { return wharfage.NewMemory() },
 	"wharfage, files": func(dir string) http.Handler {
 		blobs, manifests := &dirblob.Store{Dir: dir, Unsynced: true}, new(memmanifest.Store)
@@ -46,8 +49,7 @@ var servers = map[string]func(dir string) http.Handler{
 	"referrers": func(string) http.Handler { return newReferrers(manyReferrers) },
 }
 
-// registries are the servers that take all requests.
-var registries = []string{"bare", "wharfage", "wharfage, files", "ggcr", "ggcr, files"}
+var registries = []string{"bare", "bare, files", "wharfage", "wharfage, files", "ggcr", "ggcr, files"}
 
 var quiet = registry.Logger(log.New(io.Discard, "", 0))
 
@@ -84,13 +86,39 @@ func (s *bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusCreated)
 	default:
 		s.mu.RLock()
-		body, found := s.content[r.URL.Path]
+		body := s.content[r.URL.Path]
 		s.mu.RUnlock()
-		if !found {
-			w.WriteHeader(http.StatusNotFound)
+		writeBytes(w, body)
+	}
+}
+
+// bareFiles is bare with blobs in files, which cost more than memory does.
+type bareFiles struct {
+	bare
+	dir string
+}
+
+func (s *bareFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	dgst := r.URL.Query().Get("digest")
+	switch _, blob, isBlob := strings.Cut(r.URL.Path, "/blobs/sha256:"); {
+	case dgst != "":
+		path := filepath.Join(s.dir, strings.TrimPrefix(dgst, "sha256:"))
+		f, err := os.Create(path)
+		must(err)
+		h := sha256.New()
+		_, err = io.CopyBuffer(io.MultiWriter(f, h), r.Body, make([]byte, 64<<10))
+		must(errors.Join(err, f.Close()))
+		if filepath.Base(path) != hex.EncodeToString(h.Sum(nil)) {
+			os.Remove(path)
+			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		writeBytes(w, body)
+		w.WriteHeader(http.StatusCreated)
+	case isBlob:
+		w.Header().Set("Content-Type", "application/octet-stream")
+		http.ServeFile(w, r, filepath.Join(s.dir, blob))
+	default:
+		s.bare.ServeHTTP(w, r)
 	}
 }
 
@@ -104,20 +132,18 @@ func writeBytes(w http.ResponseWriter, body []byte) {
 const serverEnv = "WHARFAGE_BENCH_SERVER"
 
 func TestMain(m *testing.M) {
-	if name := os.Getenv(serverEnv); name != "" {
-		serve(servers[name](os.Args[1]))
-		return
+	name := os.Getenv(serverEnv)
+	if name == "" {
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	serve(servers[name](os.Args[1]))
 }
 
 // serve answers each line of its input with what the process has used so far,
 // and ends with its input, at the latest when the benchmark does.
 func serve(h http.Handler) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		log.Fatal(err)
-	}
+	must(err)
 	go http.Serve(l, h)
 	fmt.Println(l.Addr())
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
@@ -125,19 +151,12 @@ func serve(h http.Handler) {
 	}
 }
 
-var highWater = regexp.MustCompile(`VmHWM:\s*(\d+) kB`)
-
 // peakMemory returns the most bytes that this process has had in memory. That
 // of getrusage can be the parent's, who forked.
-func peakMemory() int64 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		log.Fatal(err)
-	}
-	kb, err := strconv.ParseInt(string(highWater.FindSubmatch(status)[1]), 10, 64)
-	if err != nil {
-		log.Fatal(err)
-	}
+func peakMemory() (kb int64) {
+	status, _ := os.ReadFile("/proc/self/status")
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	fmt.Sscan(rest, &kb)
 	return kb << 10
 }
 
@@ -150,42 +169,29 @@ type process struct {
 	out  *bufio.Scanner
 }
 
-func start(tb testing.TB, name string) *process {
-	tb.Helper()
+func start(name string) *process {
 	dir, err := os.MkdirTemp("", "wharfage-bench")
-	if err != nil {
-		tb.Fatal(err)
-	}
+	must(err)
 	p := &process{dir: dir, cmd: exec.Command(os.Args[0], dir)}
 	p.cmd.Env = append(os.Environ(), serverEnv+"="+name)
 	p.cmd.Stderr = os.Stderr
-	in, err1 := p.cmd.StdinPipe()
-	out, err2 := p.cmd.StdoutPipe()
-	if err := errors.Join(err1, err2, p.cmd.Start()); err != nil {
-		os.RemoveAll(dir)
-		tb.Fatal(err)
-	}
-	p.in, p.out = in, bufio.NewScanner(out)
-	p.addr = p.line(tb)
+	p.in, err = p.cmd.StdinPipe()
+	must(err)
+	out, err := p.cmd.StdoutPipe()
+	must(err)
+	p.out = bufio.NewScanner(out)
+	must(p.cmd.Start())
+	p.out.Scan()
+	p.addr = p.out.Text()
 	return p
 }
 
-func (p *process) line(tb testing.TB) string {
-	tb.Helper()
-	if !p.out.Scan() {
-		p.stop()
-		tb.Fatal("the server has ended")
-	}
-	return p.out.Text()
-}
-
 // used returns the processor time and the peak memory of the server so far.
-func (p *process) used(tb testing.TB) (cpu time.Duration, peak int64) {
-	tb.Helper()
+func (p *process) used() (cpu time.Duration, peak int64) {
 	fmt.Fprintln(p.in)
-	if _, err := fmt.Sscan(p.line(tb), &cpu, &peak); err != nil {
-		tb.Fatal(err)
-	}
+	p.out.Scan()
+	_, err := fmt.Sscan(p.out.Text(), &cpu, &peak)
+	must(err)
 	return cpu, peak
 }
 

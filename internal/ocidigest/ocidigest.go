@@ -5,6 +5,7 @@ package ocidigest
 import (
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -138,11 +139,12 @@ func NewHash(alg digest.Algorithm) hash.Hash {
 
 // Of returns the digest of content under alg, which must be supported.
 func Of(alg digest.Algorithm, content []byte) digest.Digest {
+	var text [len("sha512:") + 2*sha512.Size]byte
+	b := append(append(text[:0], alg...), ':')
 	if alg == digest.SHA512 {
-		return digest.NewDigestFromBytes(alg, sum512(content))
+		sum := sha512.Sum512(content)
+		return digest.Digest(hex.AppendEncode(b, sum[:]))
 	}
-	return digest.NewDigestFromBytes(alg, sum256(content))
+	sum := sha256.Sum256(content)
+	return digest.Digest(hex.AppendEncode(b, sum[:]))
 }
-
-func sum256(b []byte) []byte { s := sha256.Sum256(b); return s[:] }
-func sum512(b []byte) []byte { s := sha512.Sum512(b); return s[:] }

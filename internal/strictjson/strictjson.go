@@ -52,7 +52,7 @@ type Reader struct {
 	// The names of open objects, to find duplicates: the first eight of each in
 	// few, while there is room, to be compared at once; all others in many, to be
 	// sorted at the object's end.
-	few  [32]string
+	few  [16]string
 	nfew int
 	many []string
 }

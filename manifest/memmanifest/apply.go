@@ -179,14 +179,16 @@ func (r *repository) put(rec manifest.Record) {
 	}
 	sub := r.subjects[rec.Subject]
 	if sub == nil {
-		sub = &subject{byType: map[string]*ordered[*entry]{}}
+		sub = &subject{byType: map[string]*ordered[referrer]{}}
 		r.subjects[rec.Subject] = sub
 	}
-	sub.all.set(key, e)
-	if sub.byType[rec.Desc.ArtifactType] == nil {
-		sub.byType[rec.Desc.ArtifactType] = new(ordered[*entry])
+	ref := referrer{e, manifest.NewReferrerJSON(rec.Desc).JSON}
+	sub.all.set(key, ref)
+	typ := rec.Desc.ArtifactType
+	if sub.byType[typ] == nil {
+		sub.byType[typ] = new(ordered[referrer])
 	}
-	sub.byType[rec.Desc.ArtifactType].set(key, e)
+	sub.byType[typ].set(key, ref)
 }
 
 // remove takes away a manifest that is there, with its tags.

@@ -20,8 +20,8 @@ import (
 	"github.com/wharfage/wharfage/manifest"
 )
 
-// Store implements [manifest.Store], [manifest.Catalog], [manifest.Stater] and
-// referrers.Index. It must not be copied after its first use.
+// Store implements [manifest.Store], [manifest.Catalog], [manifest.Stater],
+// referrers.Index and referrers.JSONIndex. It must not be copied after its first use.
 type Store struct {
 	// MissingBlobs returns those of dgsts that repo lacks. Apply calls it for
 	// RequireBlobs, on its own goroutine, while no other change of repo and no
@@ -70,10 +70,16 @@ type entry struct {
 	tags ordered[struct{}]
 }
 
+// referrer is an entry and what a list shows of it.
+type referrer struct {
+	*entry
+	json string
+}
+
 // subject holds the referrers of one digest.
 type subject struct {
-	all    ordered[*entry]
-	byType map[string]*ordered[*entry]
+	all    ordered[referrer]
+	byType map[string]*ordered[referrer]
 }
 
 // acquire makes the caller the owner of a repository, which is made if there is
@@ -223,7 +229,18 @@ func (s *Store) Repos(ctx context.Context, after string) iter.Seq2[string, error
 // Referrers implements referrers.Index. The cost of a listing follows what it
 // yields, with an artifactType too.
 func (s *Store) Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
-	return list(ctx, string(after), func(f func(*ordered[*entry])) {
+	return referrers(ctx, s, repo, subject, artifactType, after, func(_ string, r referrer) ocispec.Descriptor { return r.descriptor() })
+}
+
+// ReferrersJSON implements referrers.JSONIndex.
+func (s *Store) ReferrersJSON(ctx context.Context, repo string, subject digest.Digest, artifactType string, after digest.Digest) iter.Seq2[manifest.ReferrerJSON, error] {
+	return referrers(ctx, s, repo, subject, artifactType, after, func(key string, r referrer) manifest.ReferrerJSON {
+		return manifest.ReferrerJSON{Digest: digest.Digest(key), JSON: r.json}
+	})
+}
+
+func referrers[T any](ctx context.Context, s *Store, repo string, subject digest.Digest, artifactType string, after digest.Digest, out func(string, referrer) T) iter.Seq2[T, error] {
+	return list(ctx, string(after), func(f func(*ordered[referrer])) {
 		s.read(repo, func(r *repository) {
 			switch sub := r.subjects[subject]; {
 			case sub == nil:
@@ -233,7 +250,7 @@ func (s *Store) Referrers(ctx context.Context, repo string, subject digest.Diges
 				f(sub.byType[artifactType])
 			}
 		})
-	}, func(_ string, e *entry) ocispec.Descriptor { return e.descriptor() })
+	}, out)
 }
 
 // list yields a map page by page. use calls its argument with the map, if it is

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,12 +26,46 @@ import (
 type flawed func(s *memmanifest.Store, ctx context.Context, repo string, subject digest.Digest, artifactType string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error]
 
 type index struct {
-	*memmanifest.Store
+	s *memmanifest.Store
 	f flawed
 }
 
 func (x index) Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
-	return x.f(x.Store, ctx, repo, subject, artifactType, after)
+	return x.f(x.s, ctx, repo, subject, artifactType, after)
+}
+
+// jsonIndex is right but for what it says in JSON.
+type jsonIndex struct {
+	*memmanifest.Store
+	f func(e *manifest.ReferrerJSON, i int) bool
+}
+
+func (x jsonIndex) ReferrersJSON(ctx context.Context, repo string, subject digest.Digest, artifactType string, after digest.Digest) iter.Seq2[manifest.ReferrerJSON, error] {
+	return func(yield func(manifest.ReferrerJSON, error) bool) {
+		i := 0
+		for e, err := range x.Store.ReferrersJSON(ctx, repo, subject, artifactType, after) {
+			if (err != nil || x.f(&e, i)) && !yield(e, err) {
+				return
+			}
+			i++
+		}
+	}
+}
+
+var jsonMutants = map[string]func(e *manifest.ReferrerJSON, i int) bool{
+	"drops an entry in JSON": func(_ *manifest.ReferrerJSON, i int) bool { return i != 1 },
+	"escapes nothing in JSON": func(e *manifest.ReferrerJSON, _ int) bool {
+		e.JSON = strings.ReplaceAll(e.JSON, `\\`, `\`)
+		return true
+	},
+	"names another digest beside its JSON": func(e *manifest.ReferrerJSON, _ int) bool {
+		e.Digest = e.Digest[:70] + "0"
+		return true
+	},
+	"leaves the type out of its JSON": func(e *manifest.ReferrerJSON, _ int) bool {
+		e.JSON = strings.Replace(e.JSON, `"artifactType":"a/b",`, "", 1)
+		return true
+	},
 }
 
 // each rewrites or drops entries.
@@ -133,12 +169,16 @@ const mutantVar = "REFERRERSTEST_MUTANT"
 
 // TestMutant runs the kit on the mutant that the environment names.
 func TestMutant(t *testing.T) {
-	m, ok := mutants[os.Getenv(mutantVar)]
-	if !ok {
+	name := os.Getenv(mutantVar)
+	m, j := mutants[name], jsonMutants[name]
+	if m == nil && j == nil {
 		t.Skip("run by TestKitRejects")
 	}
 	referrerstest.TestIndex(t, func(testing.TB) (manifest.Store, referrers.Index) {
 		s := new(memmanifest.Store)
+		if j != nil {
+			return s, jsonIndex{s, j}
+		}
 		return s, index{s, m()}
 	})
 }
@@ -151,7 +191,7 @@ func TestKitAccepts(t *testing.T) {
 }
 
 func TestKitRejects(t *testing.T) {
-	for name := range mutants {
+	for _, name := range append(slices.Collect(maps.Keys(mutants)), slices.Collect(maps.Keys(jsonMutants))...) {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestMutant$", "-test.timeout", "30s")
 			cmd.Env = append(os.Environ(), mutantVar+"="+name)

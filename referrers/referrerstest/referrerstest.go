@@ -9,6 +9,7 @@ package referrerstest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -236,6 +237,34 @@ var clauses = []struct {
 		}
 		if !errors.Is(last, context.Canceled) {
 			k.Errorf("a cancelled listing ends with %v, want context.Canceled", last)
+		}
+	}},
+	{"entries in JSON say the same", func(k *kit) {
+		for _, name := range []string{"plain", "\"quoted\\", "<&>\u2028é\x7f\n"} {
+			for _, typ := range []string{"", "a/b", "a/b;c=\"d\""} {
+				k.apply(repo, manifest.Change{Put: []manifest.Record{referrer(name+typ, subject, typ)}})
+			}
+		}
+		for _, typ := range []string{"", "a/b"} {
+			want := k.list(k.x, repo, subject, typ, "")
+			got := []string{}
+			var last digest.Digest
+			for e, err := range referrers.JSON(k.Context(), k.x, repo, subject, typ, "") {
+				if err != nil {
+					k.Fatal(err)
+				}
+				var d ocispec.Descriptor
+				if err := json.Unmarshal([]byte(e.JSON), &d); err != nil || d.Digest != e.Digest || len(d.Data)+len(d.URLs) != 0 || d.Platform != nil {
+					k.Errorf("entry %s is %s: %v", e.Digest, e.JSON, err)
+				}
+				got, last = append(got, line(d)), e.Digest
+			}
+			if !slices.Equal(got, want) {
+				k.Errorf("type %q: lists\n\t%s\nwant\n\t%s", typ, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+			}
+			for e := range referrers.JSON(k.Context(), k.x, repo, subject, typ, last) {
+				k.Errorf("type %q: lists %s after the last", typ, e.Digest)
+			}
 		}
 	}},
 	{"entries belong to the caller", func(k *kit) {
