@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"syscall"
+	"time"
 
 	specs "github.com/opencontainers/distribution-spec/specs-go/v1"
 
@@ -55,13 +56,6 @@ func (e *AuthError) Error() string {
 	return "access denied"
 }
 
-func asAuthError(err error) error {
-	if auth, ok := errors.AsType[*AuthError](err); ok {
-		return auth
-	}
-	return &AuthError{}
-}
-
 // statusError is an answer that no store gave.
 type statusError struct {
 	status  int
@@ -76,18 +70,24 @@ func badRequest(code, format string, args ...any) error {
 }
 
 // bodyError is a request body that could not be read to its end.
-type bodyError struct{ err error }
+type bodyError struct {
+	err  error
+	code string
+}
 
 func (e *bodyError) Error() string { return "request body: " + e.err.Error() }
 func (e *bodyError) Unwrap() error { return e.err }
 
-// body marks errors of a request's body as the client's.
-type body struct{ r io.Reader }
+// body marks errors of a request's body as the client's, with a code.
+type body struct {
+	r    io.Reader
+	code string
+}
 
 func (b body) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	if err != nil && err != io.EOF {
-		err = &bodyError{err}
+		err = &bodyError{err, b.code}
 	}
 	return n, err
 }
@@ -106,8 +106,8 @@ func classify(err error) (status int, code string) {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return http.StatusRequestEntityTooLarge, codeSizeInvalid
 	}
-	if _, ok := errors.AsType[*bodyError](err); ok {
-		return http.StatusBadRequest, codeUploadInvalid
+	if e, ok := errors.AsType[*bodyError](err); ok {
+		return http.StatusBadRequest, e.code
 	}
 	if e, ok := errors.AsType[*manifest.InvalidError](err); ok {
 		if e.Fields[0].Rule == manifest.RuleUnsupported {
@@ -134,6 +134,7 @@ var answers = []struct {
 	{manifest.ErrName, http.StatusBadRequest, codeNameInvalid},
 	{manifest.ErrMissing, http.StatusBadRequest, codeManifestBlobUnknown},
 	{manifest.ErrConflict, http.StatusPreconditionFailed, codeDenied},
+	{manifest.ErrRefused, http.StatusConflict, codeDenied},
 	{blob.ErrNotFound, http.StatusNotFound, codeBlobUnknown},
 	{blob.ErrUploadNotFound, http.StatusNotFound, codeUploadUnknown},
 	{blob.ErrDigest, http.StatusBadRequest, codeDigestInvalid},
@@ -145,31 +146,42 @@ var answers = []struct {
 	{syscall.ENOSPC, http.StatusInsufficientStorage, codeUnknown},
 }
 
-// drain is how much of a refused body is read, so that the client has sent it
-// and reads the answer; past that the connection is closed.
-const drain = 64 << 20
+// Of a refused body so much is read, after the answer; then the connection is
+// closed.
+const (
+	drainBytes = 64 << 20
+	drainTime  = 5 * time.Second
+)
 
 // fail answers a request with an error.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, code := classify(err)
 	message := err.Error()
 	if status >= 500 {
-		if r.Context().Err() == nil && h.OnError != nil {
-			h.OnError(r, err)
-		}
+		h.tell(r, err)
 		message = http.StatusText(status)
+	}
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		message = fmt.Sprintf("the body would be more than the limit of %d bytes", e.Limit)
 	}
 	if e, ok := errors.AsType[*AuthError](err); ok && e.Challenge != "" {
 		w.Header().Set("WWW-Authenticate", e.Challenge)
 	}
-	if r.ContentLength != 0 {
-		io.CopyN(io.Discard, r.Body, drain) // whatever comes of it
-	}
+	// Clients that send all of a body before they read an answer see a broken
+	// connection unless somebody takes the rest. So the answer goes out at once,
+	// and then some of the rest is read. Not for those who may not send it, nor
+	// for those who wait to be asked.
+	c := http.NewResponseController(w)
+	drained := r.ContentLength != 0 && status != http.StatusUnauthorized && status != http.StatusForbidden && r.Header.Get("Expect") == ""
+	drained = drained && c.EnableFullDuplex() == nil
 	answer, _ := json.Marshal(specs.ErrorResponse{Errors: []specs.ErrorInfo{{Code: code, Message: message, Detail: detail(err)}}})
 	w.Header().Set("Content-Type", "application/json")
 	setLength(w, int64(len(answer)))
 	w.WriteHeader(status)
 	w.Write(answer)
+	if drained && c.Flush() == nil && c.SetReadDeadline(time.Now().Add(drainTime)) == nil {
+		io.CopyN(io.Discard, r.Body, drainBytes) // whatever comes of it
+	}
 }
 
 // detail is a string since clients decode it with specs-go, though the text of
@@ -189,7 +201,7 @@ func detail(err error) string {
 func quote(s string) string {
 	const most = 80
 	if len(s) > most {
-		return fmt.Sprintf("%.*q…", most, s)
+		return fmt.Sprintf("%q…", strings.ToValidUTF8(s[:most], ""))
 	}
 	return fmt.Sprintf("%q", s)
 }

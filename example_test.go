@@ -46,7 +46,7 @@ func ExampleHandler() {
 		Blobs:     blobs,
 		Manifests: manifests,
 		Authorize: func(r *http.Request, repo string, a wharfage.Action) error {
-			if a == wharfage.Push && !strings.HasPrefix(repo, "team/") {
+			if a == wharfage.ActionPush && !strings.HasPrefix(repo, "team/") {
 				return &wharfage.AuthError{Message: "push below team/"}
 			}
 			return nil

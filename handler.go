@@ -3,6 +3,7 @@ package wharfage
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -19,8 +20,12 @@ import (
 // adds, over Blobs and Manifests. Its other fields are optional. They must not
 // be changed once it serves.
 //
-// It answers paths below /v2 and is not to stand behind an http.ServeMux that
-// cleans paths other than by a pattern "/v2/".
+// It answers paths below /v2, and must see them as they were sent. An
+// http.ServeMux in front of it is to have the patterns "/v2" and "/v2/"; that it
+// redirects paths with "//" or ".." does no harm, since no name has them.
+//
+// Uploads that clients begin and leave stay until somebody ends them: call the
+// Sweep method of the blob store now and then.
 type Handler struct {
 	Blobs     blob.Store
 	Manifests manifest.Store
@@ -39,10 +44,11 @@ type Handler struct {
 	// Now are those of the Handler.
 	Pusher manifest.Pusher
 
-	// Authorize decides whether a request may do what it asks, before anything
-	// else is looked at. nil allows all. An error that is an *AuthError decides the answer,
-	// any other is 403. For a mount it is also asked for Pull of the source, and
-	// a refusal looks like a source without the blob.
+	// Authorize decides whether a request may do what it asks, before a store is
+	// asked anything. nil allows all. An error that is an *AuthError decides the
+	// answer; any other is told OnError and answered 403. For a mount it is also
+	// asked for ActionPull of the source, and a refusal looks like a source
+	// without the blob.
 	Authorize func(r *http.Request, repo string, a Action) error
 
 	// NoDelete answers every deletion with 405.
@@ -50,8 +56,8 @@ type Handler struct {
 
 	Limits Limits
 
-	// OnCommit is told of each committed Change, on the goroutine of the request,
-	// which waits for it.
+	// OnCommit is told of each committed Change of manifests and tags, on the
+	// goroutine of the request, which waits for it.
 	OnCommit func(ctx context.Context, e manifest.Event)
 
 	// OnError is told of failures of the stores, which are answered with 5xx and
@@ -68,16 +74,16 @@ type Action string
 
 // The actions that Authorize is asked about.
 const (
-	Ping    Action = "ping"    // GET /v2/, repo is ""
-	Catalog Action = "catalog" // list repositories, repo is ""
-	Pull    Action = "pull"    // read, and list
-	Push    Action = "push"    // upload blobs, put manifests and tags
-	Delete  Action = "delete"  // remove blobs, manifests and tags
+	ActionPing    Action = "ping"    // GET /v2/, repo is ""
+	ActionCatalog Action = "catalog" // list repositories, repo is ""
+	ActionPull    Action = "pull"    // read, and list
+	ActionPush    Action = "push"    // upload blobs, put manifests and tags
+	ActionDelete  Action = "delete"  // remove blobs, manifests and tags
 )
 
 // Limits bounds what requests may ask for. A zero field means its default.
 type Limits struct {
-	PageBytes int   // of a listing's body; default just under 4 MiB, which clients rely on
+	PageBytes int   // of a listing's body; default just under 4 MiB, which clients rely on. One entry may be longer
 	PageItems int   // of a listing; default: as many as fit
 	Tags      int   // in one manifest push; default 100
 	BlobSize  int64 // of one blob, in bytes; default: no limit
@@ -97,97 +103,117 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	serve, action := h.method(rt, r.Method)
 	if serve == nil {
-		w.Header().Set("Allow", rt.kind.allow())
+		w.Header().Set("Allow", rt.kind.allow(true))
 		h.fail(w, r, &statusError{http.StatusMethodNotAllowed, codeUnsupported, r.Method + " is not for this path"})
 		return
 	}
 	if h.Authorize != nil {
 		if err := h.Authorize(r, rt.repo, action); err != nil {
-			h.fail(w, r, asAuthError(err))
+			if _, ok := errors.AsType[*AuthError](err); !ok {
+				h.tell(r, err)
+				err = &AuthError{}
+			}
+			h.fail(w, r, err)
 			return
 		}
 	}
-	if action == Delete && h.NoDelete {
-		h.fail(w, r, &statusError{http.StatusMethodNotAllowed, codeUnsupported, "deletion is disabled"})
+	if action == ActionDelete && h.NoDelete {
+		h.fail(w, r, notAllowed(w, rt, "deletion is disabled"))
 		return
 	}
-	if err := serve(w, r, rt); err != nil {
+	if rt.query, err = parseQuery(r.URL.RawQuery); err == nil {
+		err = serve(w, r, rt)
+	}
+	if err != nil {
 		h.fail(w, r, err)
 	}
 }
 
 type serveFunc func(w http.ResponseWriter, r *http.Request, rt route) error
 
-// method finds what answers a request. HEAD is answered like GET where the
-// server can leave out the body.
+// method finds what answers a request. HEAD goes where GET goes, unless there
+// is less to do; the server leaves out the body.
 func (h *Handler) method(rt route, method string) (serveFunc, Action) {
 	get := method == http.MethodGet || method == http.MethodHead
 	switch rt.kind {
 	case routePing:
 		if get {
-			return h.ping, Ping
+			return h.ping, ActionPing
 		}
 	case routeCatalog:
 		if get {
-			return h.catalog, Catalog
+			return h.catalog, ActionCatalog
 		}
 	case routeTags:
 		if get {
-			return h.tags, Pull
+			return h.tags, ActionPull
 		}
 	case routeReferrers:
 		if get {
-			return h.referrers, Pull
+			return h.referrers, ActionPull
 		}
 	case routeManifest:
 		switch {
+		case method == http.MethodHead:
+			return h.headManifest, ActionPull
 		case get:
-			return h.getManifest, Pull
+			return h.getManifest, ActionPull
 		case method == http.MethodPut:
-			return h.putManifest, Push
+			return h.putManifest, ActionPush
 		case method == http.MethodDelete:
-			return h.deleteManifest, Delete
+			return h.deleteManifest, ActionDelete
 		}
 	case routeBlob:
 		switch method {
 		case http.MethodHead:
-			return h.headBlob, Pull
+			return h.headBlob, ActionPull
 		case http.MethodGet:
-			return h.getBlob, Pull
+			return h.getBlob, ActionPull
 		case http.MethodDelete:
-			return h.deleteBlob, Delete
+			return h.deleteBlob, ActionDelete
 		}
 	case routeUploads:
 		if method == http.MethodPost {
-			return h.postUpload, Push
+			return h.postUpload, ActionPush
 		}
 	case routeUpload:
 		switch method {
 		case http.MethodGet, http.MethodHead:
-			return h.getUpload, Push
+			return h.getUpload, ActionPush
 		case http.MethodPatch:
-			return h.patchUpload, Push
+			return h.patchUpload, ActionPush
 		case http.MethodPut:
-			return h.putUpload, Push
+			return h.putUpload, ActionPush
 		case http.MethodDelete:
-			return h.deleteUpload, Push // its own upload, no content
+			return h.deleteUpload, ActionPush // its own upload, no content
 		}
 	}
 	return nil, ""
 }
 
-func (k routeKind) allow() string {
-	switch k {
-	case routeManifest:
+// allow lists the methods for a path, deletion only if that is possible.
+func (k routeKind) allow(deletion bool) string {
+	switch {
+	case k == routeManifest && deletion:
 		return "GET, HEAD, PUT, DELETE"
-	case routeBlob:
+	case k == routeManifest:
+		return "GET, HEAD, PUT"
+	case k == routeBlob && deletion:
 		return "GET, HEAD, DELETE"
+	}
+	switch k {
 	case routeUploads:
 		return "POST"
 	case routeUpload:
 		return "GET, HEAD, PATCH, PUT, DELETE"
 	}
 	return "GET, HEAD"
+}
+
+// notAllowed is the answer to a deletion that is refused.
+func notAllowed(w http.ResponseWriter, rt route, why string) error {
+	w.Header().Set("Allow", rt.kind.allow(false))
+	return &statusError{http.StatusMethodNotAllowed, codeDenied, why}
 }
 
 func (h *Handler) ping(w http.ResponseWriter, _ *http.Request, _ route) error {
@@ -210,6 +236,13 @@ func (h *Handler) committed(ctx context.Context, e manifest.Event) {
 	}
 }
 
+// tell reports a failure that the client does not see.
+func (h *Handler) tell(r *http.Request, err error) {
+	if h.OnError != nil && r.Context().Err() == nil {
+		h.OnError(r, err)
+	}
+}
+
 func (h *Handler) page() *bytes.Buffer {
 	if b, ok := h.pages.Get().(*bytes.Buffer); ok {
 		b.Reset()
@@ -227,6 +260,9 @@ func writeJSON(w http.ResponseWriter, contentType string, body []byte) {
 
 // checkDigest is for a digest that names content here.
 func checkDigest(s string) (digest.Digest, error) {
+	if s == "" {
+		return "", badRequest(codeDigestInvalid, "the digest is missing")
+	}
 	if err := manifest.CheckContentDigest(s); err != nil {
 		return "", &statusError{http.StatusBadRequest, codeDigestInvalid, "digest " + quote(s) + ": " + err.Error()}
 	}

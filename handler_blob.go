@@ -80,8 +80,8 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, rt route) erro
 	w.WriteHeader(status)
 	// What fails now is seen by the client as a body that is too short, since
 	// the server closes the connection.
-	if _, err := io.Copy(w, content); err != nil && r.Context().Err() == nil && h.OnError != nil {
-		h.OnError(r, err)
+	if _, err := io.Copy(w, content); err != nil {
+		h.tell(r, err)
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (h *Handler) deleteBlob(w http.ResponseWriter, r *http.Request, rt route) e
 	}
 	err = h.Blobs.Delete(r.Context(), rt.repo, dgst, time.Time{})
 	if errors.Is(err, blob.ErrConflict) {
-		return &statusError{http.StatusMethodNotAllowed, codeDenied, err.Error()}
+		return notAllowed(w, rt, err.Error())
 	}
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 )
 
 func (h *Handler) tags(w http.ResponseWriter, r *http.Request, rt route) error {
-	p, err := h.pageOf(r)
+	p, err := h.pageOf(rt)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (h *Handler) exists(r *http.Request, repo string) (bool, error) {
 	return false, nil
 }
 
-func (h *Handler) catalog(w http.ResponseWriter, r *http.Request, _ route) error {
+func (h *Handler) catalog(w http.ResponseWriter, r *http.Request, rt route) error {
 	c := h.Catalog
 	if c == nil {
 		var ok bool
@@ -65,7 +65,7 @@ func (h *Handler) catalog(w http.ResponseWriter, r *http.Request, _ route) error
 			return errNoRoute
 		}
 	}
-	p, err := h.pageOf(r)
+	p, err := h.pageOf(rt)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route) er
 	if err := manifest.CheckDigest(rt.ref); err != nil {
 		return badRequest(codeDigestInvalid, "digest %s: %v", quote(rt.ref), err)
 	}
-	p, err := h.pageOf(r)
+	p, err := h.pageOf(rt)
 	if err != nil {
 		return err
 	}
@@ -107,8 +107,11 @@ func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route) er
 	// Asked for several types, this does not filter, and says so by leaving the
 	// header out: the client then filters by itself.
 	filter := ""
-	if types := r.URL.Query()["artifactType"]; len(types) == 1 {
-		filter = strings.ReplaceAll(types[0], " ", "+") // which no media type has: a plus that was not escaped
+	if types := rt.query["artifactType"]; len(types) == 1 {
+		// A space that no type has is a plus that was not escaped. Parameters may
+		// have one.
+		typ, _, _ := strings.Cut(types[0], ";")
+		filter = strings.ReplaceAll(typ, " ", "+") + types[0][len(typ):]
 	}
 	index := h.Referrers
 	if index == nil {
@@ -118,7 +121,11 @@ func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route) er
 		}
 	}
 	b := h.page()
-	defer h.pages.Put(b)
+	defer func() {
+		if b.Cap() <= 2*defaultPageBytes { // else one long entry would be paid for ever after
+			h.pages.Put(b)
+		}
+	}()
 	b.WriteString(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[`)
 	var last digest.Digest
 	for e, err := range referrers.JSON(r.Context(), index, rt.repo, digest.Digest(rt.ref), filter, digest.Digest(p.last)) {
@@ -154,7 +161,7 @@ type page struct {
 	more  bool // there is an item that did not fit
 }
 
-func (h *Handler) pageOf(r *http.Request) (page, error) {
+func (h *Handler) pageOf(rt route) (page, error) {
 	p := page{items: -1, bytes: h.Limits.PageBytes}
 	if p.bytes <= 0 {
 		p.bytes = defaultPageBytes
@@ -162,9 +169,8 @@ func (h *Handler) pageOf(r *http.Request) (page, error) {
 	if h.Limits.PageItems > 0 {
 		p.items = h.Limits.PageItems
 	}
-	q := r.URL.Query()
-	p.last = q.Get("last")
-	if v := q.Get("n"); v != "" {
+	p.last = rt.query.Get("last")
+	if v := rt.query.Get("n"); v != "" {
 		for _, c := range []byte(v) {
 			if c < '0' || c > '9' {
 				return p, badRequest(codeUnsupported, "n=%s is to be a number of items", quote(v))

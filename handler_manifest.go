@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wharfage/wharfage/manifest"
 )
@@ -18,20 +20,54 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	if err != nil {
 		return err
 	}
-	if matchesETag(r.Header["If-None-Match"], rec.Desc.Digest) {
-		setContent(w, "", rec.Desc.Digest)
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	// The stored type, whatever Accept says: peers that answer 404 instead break
-	// clients with a short list, and the specification has no rule.
-	setContent(w, rec.Desc.MediaType, rec.Desc.Digest)
-	setLength(w, int64(len(rec.Raw)))
-	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead {
+	if h.manifestHead(w, r, rec.Desc) {
 		w.Write(rec.Raw)
 	}
 	return nil
+}
+
+// headManifest does not fetch the content: clients poll tags.
+func (h *Handler) headManifest(w http.ResponseWriter, r *http.Request, rt route) error {
+	dgst := digest.Digest(rt.ref)
+	if isDigest(rt.ref) {
+		if _, err := checkDigest(rt.ref); err != nil {
+			return err
+		}
+	} else {
+		if manifest.CheckTag(rt.ref) != nil {
+			return noSuchTag(rt)
+		}
+		tag, err := h.Manifests.Resolve(r.Context(), rt.repo, rt.ref)
+		if err != nil {
+			return err
+		}
+		dgst = tag.Digest
+	}
+	descs, err := manifest.Stat(r.Context(), h.Manifests, rt.repo, []digest.Digest{dgst})
+	if err != nil {
+		return err
+	}
+	if descs[0].Digest == "" {
+		return noSuchTag(rt) // deleted since, with its tags
+	}
+	h.manifestHead(w, r, descs[0])
+	return nil
+}
+
+// manifestHead answers with the headers of a manifest, and tells whether its
+// content is to follow.
+func (h *Handler) manifestHead(w http.ResponseWriter, r *http.Request, desc ocispec.Descriptor) bool {
+	if matchesETag(r.Header["If-None-Match"], desc.Digest) {
+		setContent(w, "", desc.Digest)
+		w.WriteHeader(http.StatusNotModified)
+		return false
+	}
+	// The stored type, whatever Accept says: peers that answer 404 instead break
+	// clients with a short list, and the specification has no rule.
+	setContent(w, desc.MediaType, desc.Digest)
+	setLength(w, desc.Size)
+	w.WriteHeader(http.StatusOK)
+	return true
 }
 
 // find returns the manifest that a path names.
@@ -68,8 +104,8 @@ func noSuchTag(rt route) error {
 
 func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) error {
 	p := h.pusher()
-	in := manifest.Push{MediaType: r.Header.Get("Content-Type")}
-	tags := r.URL.Query()["tag"]
+	in := manifest.PushRequest{MediaType: r.Header.Get("Content-Type")}
+	tags := rt.query["tag"]
 	limit := h.Limits.Tags
 	if limit == 0 {
 		limit = defaultTags
@@ -81,7 +117,7 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) 
 		}
 		in.Tags = []string{rt.ref}
 	case len(tags) > limit:
-		return &statusError{http.StatusRequestURITooLong, codeUnsupported, "too many tags in one push"}
+		return &statusError{http.StatusRequestURITooLong, codeUnsupported, fmt.Sprintf("%d tags in one push, the limit is %d", len(tags), limit)}
 	default:
 		dgst, err := checkDigest(rt.ref)
 		if err != nil {
@@ -90,7 +126,7 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) 
 		in.Digest, in.Tags = dgst, tags
 	}
 	var err error
-	if in.From, err = condition(r); err != nil {
+	if in.From, err = h.condition(r, rt); err != nil {
 		return err
 	}
 	if in.Raw, err = readManifest(r, p.MaxSize); err != nil {
@@ -109,8 +145,8 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	if s := done.Record.Subject; s != "" {
 		head["Oci-Subject"] = []string{string(s)}
 	}
-	if in.Digest != "" && len(tags) > 0 {
-		head["Oci-Tag"] = tags
+	if in.Digest != "" && len(done.Tags) > 0 {
+		head["Oci-Tag"] = done.Tags
 	}
 	if len(done.Manifest.Warnings) > 0 {
 		texts := make([]string, len(done.Manifest.Warnings))
@@ -150,25 +186,45 @@ func (h *Handler) blobSizes(ctx context.Context, repo string, dgsts []digest.Dig
 	return sizes, nil
 }
 
-// condition reads If-Match and If-None-Match, which make a push by tag a
-// compare-and-swap (RFC 9110 section 13.1).
-func condition(r *http.Request) (digest.Digest, error) {
-	if v := r.Header.Get("If-None-Match"); v != "" {
-		if v != "*" {
-			return "", badRequest(codeUnsupported, "If-None-Match on a push takes * alone")
-		}
-		return manifest.Absent, nil
-	}
-	v := r.Header.Get("If-Match")
-	if v == "" {
+// condition reads If-Match and If-None-Match, which make a change of a tag a
+// compare-and-swap (RFC 9110 section 13.1). For a manifest named by its digest,
+// which never changes, they are judged here.
+func (h *Handler) condition(r *http.Request, rt route) (digest.Digest, error) {
+	match, noneMatch := r.Header.Get("If-Match"), r.Header.Get("If-None-Match")
+	if match == "" && noneMatch == "" {
 		return "", nil
 	}
-	d, ok := strings.CutPrefix(v, `"`)
-	d, ok2 := strings.CutSuffix(d, `"`)
-	if !ok || !ok2 || manifest.CheckContentDigest(d) != nil {
-		return "", badRequest(codeUnsupported, "If-Match on a push takes one ETag of a manifest")
+	var from digest.Digest
+	switch {
+	case noneMatch == "*" && match == "":
+		from = manifest.Absent
+	case noneMatch != "":
+		return "", badRequest(codeUnsupported, "If-None-Match takes * here, and does not go with If-Match")
+	default:
+		d, _ := strings.CutPrefix(match, `"`)
+		d, _ = strings.CutSuffix(d, `"`)
+		if from = digest.Digest(d); match != "*" && (match != etag(from) || manifest.CheckContentDigest(d) != nil) {
+			return "", badRequest(codeUnsupported, "If-Match takes * or one ETag of a manifest here")
+		}
 	}
-	return digest.Digest(d), nil
+	if match != "*" && !isDigest(rt.ref) {
+		return from, nil
+	}
+	rec, err := h.find(r.Context(), rt)
+	have := rec.Desc.Digest
+	switch {
+	case manifest.IsNotFound(err):
+		have = manifest.Absent
+	case err != nil:
+		return "", err
+	}
+	if from != have && (match != "*" || have == manifest.Absent) {
+		return "", &manifest.ConflictError{Tag: rt.ref, Want: from, Have: have}
+	}
+	if isDigest(rt.ref) {
+		return "", nil
+	}
+	return have, nil
 }
 
 // readManifest reads the body of r, if it is within the limit.
@@ -183,7 +239,7 @@ func readManifest(r *http.Request, limit int64) ([]byte, error) {
 	var b bytes.Buffer
 	const trusted = 64 << 10 // a length that is taken at its word
 	b.Grow(int(min(max(r.ContentLength, 0), trusted)) + bytes.MinRead)
-	if _, err := b.ReadFrom(io.LimitReader(body{r.Body}, limit+1)); err != nil {
+	if _, err := b.ReadFrom(io.LimitReader(body{r.Body, codeManifestInvalid}, limit+1)); err != nil {
 		return nil, err
 	}
 	if int64(b.Len()) > limit {
@@ -199,16 +255,23 @@ func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt rout
 		if err != nil {
 			return err
 		}
+		if _, err := h.condition(r, rt); err != nil {
+			return err
+		}
 		c.Delete = []manifest.Removal{{Digest: dgst, IfUnlisted: true}}
 	} else {
 		if manifest.CheckTag(rt.ref) != nil {
 			return noSuchTag(rt)
 		}
-		c.Tags = []manifest.TagMove{{Name: rt.ref}}
+		from, err := h.condition(r, rt)
+		if err != nil {
+			return err
+		}
+		c.Tags = []manifest.TagMove{{Name: rt.ref, From: from}}
 	}
 	err := h.Manifests.Apply(r.Context(), rt.repo, c)
-	if errors.Is(err, manifest.ErrConflict) {
-		return &statusError{http.StatusMethodNotAllowed, codeDenied, err.Error()}
+	if errors.Is(err, manifest.ErrConflict) && c.Delete != nil {
+		return notAllowed(w, rt, err.Error())
 	}
 	if err != nil {
 		return err

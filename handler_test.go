@@ -35,7 +35,7 @@ func TestAuthorizeIsAskedFirst(t *testing.T) {
 		case "":
 			return &AuthError{Challenge: `Bearer realm="https://auth.example/token"`}
 		case "reader":
-			if a == Push || a == Delete || repo == "secret" {
+			if a == ActionPush || a == ActionDelete || repo == "secret" {
 				return errors.New("readers read")
 			}
 		}
@@ -125,8 +125,16 @@ func TestLimits(t *testing.T) {
 			t.Errorf("a blob over the limit: %d %s", resp.StatusCode, answer)
 		}
 	}
-	// Chunks count together.
+	// Chunks count together, also those whose length is not told.
 	resp, _ := send(t, "POST", server.URL+"/v2/r/blobs/uploads/", nil)
+	for _, want := range []int{202, 413} {
+		req, _ := http.NewRequest("PATCH", server.URL+resp.Header.Get("Location"), io.NopCloser(strings.NewReader("123456")))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil || resp.StatusCode != want {
+			t.Errorf("6 bytes of unknown length: %v %v, want %d", resp, err, want)
+		}
+	}
+	resp, _ = send(t, "POST", server.URL+"/v2/r/blobs/uploads/", nil)
 	location := server.URL + resp.Header.Get("Location")
 	if resp, _ := send(t, "PATCH", location, []byte("1234567890")); resp.StatusCode != 202 {
 		t.Errorf("a blob at the limit: %d", resp.StatusCode)
@@ -162,7 +170,7 @@ func TestReferrersPagesStayUnder4MiB(t *testing.T) {
 	const n = 150
 	for i := range n {
 		raw, _, _ := manifest.IndexDraft{ArtifactType: "a/b", Subject: &subject, Annotations: map[string]string{"n": fmt.Sprint(i), "pad": strings.Repeat("x", 60000)}}.Build()
-		if _, err := h.pusher().Push(t.Context(), "r", manifest.Push{Raw: raw}); err != nil {
+		if _, err := h.pusher().Push(t.Context(), "r", manifest.PushRequest{Raw: raw}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -235,6 +243,41 @@ func TestNoDeleteIsOneGate(t *testing.T) {
 	resp, _ := send(t, "POST", server.URL+"/v2/r/blobs/uploads/", nil)
 	if resp, _ := send(t, "DELETE", server.URL+resp.Header.Get("Location"), nil); resp.StatusCode != 204 {
 		t.Errorf("cancelling one's own upload: %d", resp.StatusCode)
+	}
+}
+
+// TestARefusalIsAnsweredBeforeTheBodyIsThere: a client that waits for an answer
+// before it goes on gets one, and who may not send a body is not asked for it.
+func TestARefusalIsAnsweredBeforeTheBodyIsThere(t *testing.T) {
+	h := NewMemory()
+	h.Authorize = func(r *http.Request, _ string, _ Action) error {
+		if r.Header.Get("Authorization") == "" {
+			return &AuthError{Challenge: "Basic"}
+		}
+		return nil
+	}
+	server := httptest.NewServer(h)
+	defer server.Close()
+	u, _ := url.Parse(server.URL)
+	for _, c := range []struct{ header, want string }{
+		{"Authorization: x\r\n", "HTTP/1.1 413"},
+		{"", "HTTP/1.1 401"},
+		{"Expect: 100-continue\r\n", "HTTP/1.1 401"},
+		{"Expect: 100-continue\r\nAuthorization: x\r\n", "HTTP/1.1 413"},
+	} {
+		conn, err := net.Dial("tcp", u.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, "PUT /v2/r/manifests/x HTTP/1.1\r\nHost: r\r\nContent-Length: 60000000\r\n"+c.header+"\r\n")
+		if !strings.Contains(c.header, "Expect") {
+			io.WriteString(conn, strings.Repeat("x", 1000))
+		}
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, c.want) {
+			t.Errorf("%q: %q, %v", c.header, line, err)
+		}
+		conn.Close()
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 func (h *Handler) postUpload(w http.ResponseWriter, r *http.Request, rt route) error {
-	q := r.URL.Query()
+	q := rt.query
 	if from := q.Get("mount"); from != "" {
 		dgst, err := checkDigest(from)
 		if err != nil {
@@ -34,7 +34,7 @@ func (h *Handler) postUpload(w http.ResponseWriter, r *http.Request, rt route) e
 		if err != nil {
 			return err
 		}
-		if err := blob.Put(r.Context(), h.Blobs, rt.repo, ocispec.Descriptor{Digest: dgst, Size: r.ContentLength}, h.blobBody(r)); err != nil {
+		if err := blob.Put(r.Context(), h.Blobs, rt.repo, ocispec.Descriptor{Digest: dgst, Size: r.ContentLength}, h.blobBody(r, 0)); err != nil {
 			return err
 		}
 		blobCreated(w, rt.repo, dgst)
@@ -59,7 +59,7 @@ func (h *Handler) postUpload(w http.ResponseWriter, r *http.Request, rt route) e
 // reason, when that cannot be: who may not read the source must not learn what
 // is there.
 func (h *Handler) mount(r *http.Request, repo, from string, dgst digest.Digest) (bool, error) {
-	may := func(from string) bool { return h.Authorize == nil || h.Authorize(r, from, Pull) == nil }
+	may := func(from string) bool { return h.Authorize == nil || h.Authorize(r, from, ActionPull) == nil }
 	var err error
 	switch {
 	case from == "":
@@ -75,11 +75,27 @@ func (h *Handler) mount(r *http.Request, repo, from string, dgst digest.Digest) 
 	return err == nil, err
 }
 
-func (h *Handler) blobBody(r *http.Request) io.Reader {
+// blobBody returns the body of r, up to what the limit leaves to a blob that has
+// so many bytes already.
+func (h *Handler) blobBody(r *http.Request, have int64) io.Reader {
 	if h.Limits.BlobSize > 0 {
-		return body{http.MaxBytesReader(nil, r.Body, h.Limits.BlobSize)}
+		return body{&atMost{r.Body, max(h.Limits.BlobSize-have, 0), h.Limits.BlobSize}, codeUploadInvalid}
 	}
-	return body{r.Body}
+	return body{r.Body, codeUploadInvalid}
+}
+
+// atMost is a reader that fails when r has more than left bytes.
+type atMost struct {
+	r           io.Reader
+	left, limit int64
+}
+
+func (a *atMost) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	if a.left -= int64(n); a.left < 0 {
+		return 0, &http.MaxBytesError{Limit: a.limit}
+	}
+	return n, err
 }
 
 func (h *Handler) getUpload(w http.ResponseWriter, r *http.Request, rt route) error {
@@ -93,15 +109,21 @@ func (h *Handler) getUpload(w http.ResponseWriter, r *http.Request, rt route) er
 }
 
 func (h *Handler) deleteUpload(w http.ResponseWriter, r *http.Request, rt route) error {
-	u, err := h.Blobs.Lookup(r.Context(), rt.repo, rt.ref)
-	if err == nil {
+	for range 3 {
+		u, err := h.Blobs.Lookup(r.Context(), rt.repo, rt.ref)
+		if err != nil {
+			return err
+		}
 		err = h.Blobs.Abort(r.Context(), u)
+		if err == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		if !errors.Is(err, blob.ErrConflict) {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return &statusError{http.StatusConflict, codeUploadInvalid, "somebody keeps adding to the upload"}
 }
 
 func (h *Handler) patchUpload(w http.ResponseWriter, r *http.Request, rt route) error {
@@ -123,7 +145,7 @@ func (h *Handler) patchUpload(w http.ResponseWriter, r *http.Request, rt route) 
 }
 
 func (h *Handler) putUpload(w http.ResponseWriter, r *http.Request, rt route) error {
-	dgst, err := checkDigest(r.URL.Query().Get("digest"))
+	dgst, err := checkDigest(rt.query.Get("digest"))
 	if err != nil {
 		return err
 	}
@@ -137,9 +159,11 @@ func (h *Handler) putUpload(w http.ResponseWriter, r *http.Request, rt route) er
 	}
 	if u.Size == 0 { // the whole blob in one request, which a store takes with the least work
 		if err = blob.Put(r.Context(), h.Blobs, rt.repo, ocispec.Descriptor{Digest: dgst, Size: r.ContentLength}, chunk); err == nil {
-			err = h.Blobs.Abort(r.Context(), u)
-			if errors.Is(err, blob.ErrUploadNotFound) {
-				err = nil // somebody else has finished it too, and the blob is here
+			// The blob is here, whatever becomes of the upload: if somebody has added
+			// to it meanwhile, it stays theirs.
+			err := h.Blobs.Abort(r.Context(), u)
+			if err != nil && !errors.Is(err, blob.ErrUploadNotFound) && !errors.Is(err, blob.ErrConflict) {
+				h.tell(r, err)
 			}
 		}
 	} else {
@@ -159,7 +183,7 @@ func (h *Handler) putUpload(w http.ResponseWriter, r *http.Request, rt route) er
 // for "at the end", and a reader that fails unless it is as long as the request
 // says.
 func (h *Handler) chunk(r *http.Request, u blob.Upload) (start int64, content io.Reader, err error) {
-	content = h.blobBody(r)
+	content = h.blobBody(r, u.Size)
 	if h.Limits.BlobSize > 0 && u.Size > h.Limits.BlobSize-max(r.ContentLength, 0) {
 		return 0, nil, &http.MaxBytesError{Limit: h.Limits.BlobSize}
 	}

@@ -26,11 +26,11 @@ func setContent(w http.ResponseWriter, contentType string, dgst digest.Digest) {
 
 func etag(dgst digest.Digest) string { return `"` + string(dgst) + `"` }
 
-// matchesETag reads an If-Match or If-None-Match header other than "*".
+// matchesETag tells whether an If-None-Match header names dgst, which is here.
 func matchesETag(header []string, dgst digest.Digest) bool {
 	for _, h := range header {
 		for v := range strings.SplitSeq(h, ",") {
-			if strings.TrimPrefix(strings.TrimSpace(v), "W/") == etag(dgst) {
+			if v = strings.TrimPrefix(strings.TrimSpace(v), "W/"); v == etag(dgst) || v == "*" {
 				return true
 			}
 		}

@@ -25,9 +25,28 @@ type route struct {
 	kind routeKind
 	repo string
 	ref  string // tag, digest or upload ID
+
+	query url.Values
 }
 
 var errNoRoute = &statusError{http.StatusNotFound, codeNameUnknown, "no such path in the distribution API"}
+
+// parseQuery refuses what two readers could take for different queries.
+func parseQuery(s string) (url.Values, error) {
+	if s == "" {
+		return nil, nil
+	}
+	q, err := url.ParseQuery(s)
+	if err != nil {
+		return nil, badRequest(codeUnsupported, "query %s: %v", quote(s), err)
+	}
+	for _, name := range []string{"digest", "digest-algorithm", "mount", "from", "n", "last"} {
+		if len(q[name]) > 1 {
+			return nil, badRequest(codeUnsupported, "the parameter %s is there %d times", name, len(q[name]))
+		}
+	}
+	return q, nil
+}
 
 // parseRoute reads a path from the right, since a repository name may itself
 // have components such as "blobs" or "manifests".

@@ -22,9 +22,9 @@ var (
 // Error says which operation failed on what. Stores and the functions of this
 // package return it; it unwraps to the cause.
 type Error struct {
-	Op     string        // "put", "open", "append" …
-	Repo   string        //
-	Digest digest.Digest // or ID
+	Op     string // "put", "open", "append" …
+	Repo   string
+	Digest digest.Digest // what was asked for; "" for an upload
 	ID     string        // of an upload
 	Err    error
 }

@@ -88,8 +88,8 @@ type Uploads interface {
 	// is no longer u, which Save finds out at the latest.
 	Append(ctx context.Context, u Upload, r io.Reader) (Upload, error)
 
-	// Save replaces old, as returned by Begin, Lookup or Save's caller, by new,
-	// durably. ErrConflict when the session is no longer old: of several racing callers
+	// Save replaces old, as Begin or Lookup returned it or an earlier Save stored
+	// it, by new, durably. ErrConflict when the session is no longer old: of several racing callers
 	// exactly one wins. ErrUploadNotFound.
 	Save(ctx context.Context, old, new Upload) error
 
@@ -100,7 +100,8 @@ type Uploads interface {
 	// as it was. ErrUploadNotFound.
 	Commit(ctx context.Context, old, u Upload, dgst digest.Digest) error
 
-	// Abort ends the session and drops its bytes. ErrUploadNotFound.
+	// Abort ends the session and drops its bytes. ErrConflict when the session
+	// is no longer u. ErrUploadNotFound.
 	Abort(ctx context.Context, u Upload) error
 }
 

@@ -34,6 +34,7 @@
 //   - [ErrName] (NAME_INVALID): no valid repository or tag.
 //   - [ErrMissing] (MANIFEST_BLOB_UNKNOWN): *[MissingError] lists what the
 //     repository lacks.
+//   - [ErrRefused] (DENIED): [Pusher].MoveTag said no.
 //   - [ErrConflict]: a condition did not hold at commit; *[ConflictError] says
 //     which.
 //   - [ErrUnsupported]: the store cannot do what the Change asks.

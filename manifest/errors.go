@@ -18,6 +18,7 @@ var (
 	ErrDigest      = errors.New("manifest does not have the digest")
 	ErrTooLarge    = errors.New("manifest too large")
 	ErrName        = errors.New("invalid name")
+	ErrRefused     = errors.New("refused")
 	ErrUnsupported = fmt.Errorf("manifest: %w", errors.ErrUnsupported)
 )
 
@@ -108,8 +109,9 @@ func (e FieldError) String() string {
 	b.WriteString(": ")
 	b.WriteString(e.Detail)
 	if e.Value != "" {
-		b.WriteString(", not ")
+		b.WriteString(" (is ")
 		b.WriteString(e.Value)
+		b.WriteString(")")
 	}
 	return b.String()
 }
@@ -153,7 +155,7 @@ const (
 	RuleURL           Rule = "url"                 // RFC 3986
 	RuleData          Rule = "data"                // RFC 4648 section 4, the content itself
 	RuleArtifactType  Rule = "artifact-type"       // RFC 6838 4.2
-	RuleTooLong       Rule = "too-long"            // a type of more than 255 characters
+	RuleTooLong       Rule = "too-long"            // a type of more than 127 characters on a side, or 255 in all
 )
 
 // Rules that only warn, unless a Pusher is Strict.

@@ -104,6 +104,14 @@ scan:
 	return checkParameters(s[i:]), true
 }
 
+// isLongType tells whether a type, with its parameters, is longer than any may
+// be, whatever else is wrong with it.
+func isLongType(s string) bool {
+	base, _, _ := strings.Cut(s, ";")
+	typ, subtype, _ := strings.Cut(base, "/")
+	return len(s) > 2*maxTypeLen+1 || len(typ) > maxTypeLen || len(subtype) > maxTypeLen
+}
+
 const (
 	typeFirst = 1 + iota // may begin a name
 	typeRest             // may follow

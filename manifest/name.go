@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -85,7 +86,7 @@ func Digest(alg digest.Algorithm, content []byte) digest.Digest {
 func shorten(s string) string {
 	const most = 64
 	if len(s) > most {
-		return fmt.Sprintf("%.*q…", most, s)
+		return fmt.Sprintf("%q…", strings.ToValidUTF8(s[:most], ""))
 	}
 	return fmt.Sprintf("%q", s)
 }

@@ -113,7 +113,7 @@ var memberNames = [...]string{"schemaVersion", "mediaType", "config", "layers", 
 var shapes = [...]struct{ must, mustNot members }{
 	KindImage:    {hasSchema | hasConfig | hasLayers, hasManifests | hasBlobs | hasFSLayers},
 	KindIndex:    {hasSchema | hasManifests, hasConfig | hasLayers | hasBlobs | hasFSLayers},
-	KindArtifact: {0, hasConfig | hasLayers | hasManifests | hasFSLayers},
+	KindArtifact: {hasType | hasArtifactType, hasConfig | hasLayers | hasManifests | hasFSLayers},
 	KindSchema1:  {hasSchema | hasFSLayers, hasConfig | hasLayers | hasManifests | hasBlobs},
 }
 
@@ -131,7 +131,10 @@ func (p *parser) document() {
 			p.schemaVersion()
 		case "mediaType":
 			p.has |= hasType
-			p.typ = p.string("mediaType")
+			faults := len(p.errs)
+			if p.typ = p.string("mediaType"); len(p.errs) > faults {
+				p.typ = m.MediaType // has been reported
+			}
 		case "artifactType":
 			p.has |= hasArtifactType
 			p.art = p.artifactType()
@@ -175,7 +178,7 @@ func (p *parser) document() {
 // end checks that the document is over, and reports what the reader found.
 func (p *parser) end() {
 	p.End()
-	if e := p.Err(); e != nil {
+	if e := p.Err(); e != nil && e.Rule != "" {
 		p.fail(p.at(""), Rule(e.Rule), "", e.Detail+" at byte "+strconv.Itoa(e.Offset))
 	}
 }
@@ -243,7 +246,7 @@ var (
 func (p *parser) unknown(name string, known []string) {
 	for _, k := range known {
 		if len(name) >= len(k) && strings.EqualFold(name, k) {
-			p.warn(p.at(name), RuleCase, shorten(name), "is an unknown member, which careless readers take for "+k)
+			p.warn(p.at(name), RuleCase, "", "is an unknown member, which careless readers take for "+k)
 		}
 	}
 	p.Skip()
@@ -267,6 +270,9 @@ var pointerEscaper = strings.NewReplacer("~", "~0", "/", "~1")
 func (p *parser) fail(pointer string, rule Rule, value, detail string) {
 	if len(p.errs) < MaxFieldErrors {
 		p.errs = append(p.errs, FieldError{pointer, rule, value, detail})
+	}
+	if len(p.errs) == MaxFieldErrors {
+		p.Stop()
 	}
 }
 
@@ -321,7 +327,7 @@ func (p *parser) schemaVersion() {
 func (p *parser) artifactType() string {
 	s := p.string("artifactType")
 	if s == "" {
-		p.warn(p.at("artifactType"), RuleEmptyArtifact, `""`, "counts as left out")
+		p.warn(p.at("artifactType"), RuleEmptyArtifact, "", "is empty, and counts as left out")
 		return ""
 	}
 	p.checkType("artifactType", s, RuleArtifactType)
@@ -330,19 +336,23 @@ func (p *parser) artifactType() string {
 
 func (p *parser) checkType(member, s string, rule Rule) {
 	switch ok, params := checkMediaType(s); {
-	case len(s) > 2*maxTypeLen+1 && (!ok || !params):
-		p.fail(p.at(member), RuleTooLong, shorten(s), "has at most 255 characters (RFC 6838)")
+	case isLongType(s):
+		p.fail(p.at(member), RuleTooLong, shorten(s), "takes 127 characters on each side of the slash (RFC 6838), and 255 in all")
 	case !ok:
 		p.fail(p.at(member), rule, shorten(s), "is to be type/subtype of RFC 6838")
 	case params:
-		p.warn(p.at(member), RuleParameter, shorten(s), "is to have no parameter")
+		p.warn(p.at(member), RuleParameter, shorten(s), "is to be without a parameter")
 	default:
 		p.lastType = s
 	}
 }
 
+// minDescriptor is how short a descriptor can be:
+// {"mediaType":"a/b","digest":"a:b","size":0}.
+const minDescriptor = 43
+
 // descriptors reads a list of them with one allocation, whose size follows from
-// what is left of the document.
+// what is left of the document. A list with a fault in it is not kept.
 func (p *parser) descriptors(list string) []Descriptor {
 	if p.null(list[1:]) {
 		return nil
@@ -357,18 +367,20 @@ func (p *parser) descriptors(list string) []Descriptor {
 	shortest := p.Left()
 	for a := p.Array(); a.Next(); p.index++ {
 		start := p.Pos()
+		d := p.descriptor()
 		switch i := p.index; {
+		case len(p.errs) > 0:
 		case i < len(few):
-			few[i] = p.descriptor()
+			few[i] = d
 			shortest = min(shortest, p.Pos()-start)
-		case i == len(few):
-			many = append(make([]Descriptor, 0, len(few)+1+p.Left()/max(shortest, 1)), few[:]...)
-			fallthrough
 		default:
-			many = append(many, p.descriptor())
+			if i == len(few) {
+				many = append(make([]Descriptor, 0, i+2+p.Left()/max(shortest, minDescriptor)), few[:]...)
+			}
+			many = append(many, d)
 		}
 	}
-	if many == nil {
+	if p.index <= len(few) {
 		many = append(many, few[:p.index]...)
 	}
 	return many
@@ -593,7 +605,9 @@ func (p *parser) fsLayers() (out []Descriptor) {
 		if d.Digest == "" && p.Err() == nil {
 			p.fail(p.at("blobSum"), RuleRequired, "", "is required")
 		}
-		out = append(out, d)
+		if len(p.errs) == 0 {
+			out = append(out, d)
+		}
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -74,7 +75,8 @@ func TestParseRefuses(t *testing.T) {
 		{"image with blobs", MediaTypeImage, image(`,"blobs":null`), []string{"/blobs ambiguous"}},
 		{"index with layers", MediaTypeIndex, index("", `,"layers":[]`), []string{"/layers ambiguous"}},
 		{"index with config", MediaTypeIndex, index("", `,"config":`+desc("")), []string{"/config ambiguous"}},
-		{"artifact with layers", MediaTypeOCIArtifact, `{"mediaType":"` + MediaTypeOCIArtifact + `","layers":[]}`, []string{"/layers ambiguous"}},
+		{"artifact with layers", MediaTypeOCIArtifact, `{"mediaType":"` + MediaTypeOCIArtifact + `","layers":[]}`, []string{"/layers ambiguous", "/artifactType required"}},
+		{"artifact with neither type", MediaTypeORASArtifact, `{}`, []string{"/mediaType required", "/artifactType required"}},
 		{"schema 1 with layers", MediaTypeDockerSchema1, `{"schemaVersion":1,"fsLayers":[],"layers":[]}`, []string{"/layers ambiguous"}},
 		{"schema version", MediaTypeImage, strings.Replace(image(""), ":2,", ":3,", 1), []string{"/schemaVersion schema-version"}},
 		{"schema version as a float", MediaTypeImage, strings.Replace(image(""), ":2,", ":2.0,", 1), []string{"/schemaVersion schema-version"}},
@@ -93,8 +95,10 @@ func TestParseRefuses(t *testing.T) {
 		{"short sha256", MediaTypeIndex, index(strings.Replace(desc(""), d0, d0[:70], 1), ""), []string{"/manifests/0/digest digest"}},
 		{"short sha512", MediaTypeIndex, index(strings.Replace(desc(""), d0, "sha512:"+strings.Repeat("0", 64), 1), ""), []string{"/manifests/0/digest digest"}},
 		{"media type without a slash", MediaTypeIndex, index(strings.Replace(desc(""), "application/octet-stream", "tar", 1), ""), []string{"/manifests/0/mediaType media-type"}},
-		{"media type of 128 characters", MediaTypeIndex, index(strings.Replace(desc(""), "octet-stream", strings.Repeat("a", 128), 1), ""), []string{"/manifests/0/mediaType media-type"}},
+		{"media type of 128 characters", MediaTypeIndex, index(strings.Replace(desc(""), "octet-stream", strings.Repeat("a", 128), 1), ""), []string{"/manifests/0/mediaType too-long"}},
 		{"artifact type of 300 characters", MediaTypeImage, image(`,"artifactType":"a/` + strings.Repeat("a", 298) + `"`), []string{"/artifactType too-long"}},
+		{"artifact type of 300 characters with its parameters", MediaTypeImage, image(`,"artifactType":"a/b;c=` + strings.Repeat("a", 300) + `"`), []string{"/artifactType too-long"}},
+		{"mediaType is a number", MediaTypeImage, strings.Replace(image(""), `"`+MediaTypeImage+`"`, "5", 1), []string{"/mediaType type"}},
 		{"artifact type with a space", MediaTypeImage, image(`,"artifactType":"not a/type"`), []string{"/artifactType artifact-type"}},
 		{"parameter without a value", MediaTypeImage, image(`,"artifactType":"a/b;c"`), []string{"/artifactType artifact-type"}},
 		{"platform is a string", MediaTypeIndex, index(desc(`,"platform":"linux"`), ""), []string{"/manifests/0/platform type"}},
@@ -155,6 +159,35 @@ func TestParseRefusesMoreThanMaxSize(t *testing.T) {
 	}
 }
 
+// TestParseAllocatesByWhatItReads: a document that is refused costs no more
+// than one that is taken.
+func TestParseAllocatesByWhatItReads(t *testing.T) {
+	head := `{"schemaVersion":2,"mediaType":"` + MediaTypeIndex + `","manifests":[`
+	short := `{"mediaType":"a/b","digest":"a:b","size":0}`
+	if len(short) != minDescriptor {
+		t.Fatalf("the shortest descriptor has %d bytes", len(short))
+	}
+	for name, doc := range map[string]string{
+		"numbers":        head + strings.Repeat("0,", 1<<20) + "0]}",
+		"empty objects":  head + strings.Repeat("{},", 1<<20) + "{}]}",
+		"one long fault": head + strings.Repeat("0,", 10) + `"` + strings.Repeat("a", 3<<20) + `"]}`,
+		"short, then long": head + strings.Repeat(short+",", 5) + strings.TrimSuffix(short, "}") +
+			`,"x":"` + strings.Repeat("a", 3<<20) + `"}]}`,
+		"short ones":  head + strings.Repeat(short+",", 60000) + short + "]}",
+		"annotations": head + `],"annotations":{` + many(150000) + `}}`,
+	} {
+		raw := []byte(doc)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		Parse(MediaTypeIndex, raw)
+		runtime.ReadMemStats(&after)
+		// The list of names grows by doubling, which adds up to two more.
+		if got := after.TotalAlloc - before.TotalAlloc; got > 5*uint64(len(raw)) {
+			t.Errorf("%s: %d bytes were allocated for %d", name, got, len(raw))
+		}
+	}
+}
+
 // TestParseWarns has what a push may do and should not.
 func TestParseWarns(t *testing.T) {
 	for _, c := range []struct{ name, doc, want string }{
@@ -179,7 +212,7 @@ func TestParseWarns(t *testing.T) {
 			if s := strings.Join(got, " "); s != c.want {
 				t.Errorf("warnings %q, want %q", s, c.want)
 			}
-			if _, _, err := (&Pusher{Strict: true}).check(Push{Raw: []byte(c.doc)}); (err != nil) != (c.want != "") {
+			if _, _, err := (&Pusher{Strict: true}).check(PushRequest{Raw: []byte(c.doc)}); (err != nil) != (c.want != "") {
 				t.Errorf("strict: %v", err)
 			}
 		})
@@ -206,7 +239,7 @@ func TestParseReads(t *testing.T) {
 		{"Docker list", "", strings.Replace(index(desc(""), ""), MediaTypeIndex, MediaTypeDockerList, 1), facts{KindIndex, "", 0, 1, "", "", ""}},
 		{"schema 1", MediaTypeDockerSchema1JWS, `{"schemaVersion":1,"name":"a","tag":"b","architecture":"amd64","fsLayers":[{"blobSum":"` + d0 + `"}],"history":[{"v1Compatibility":"{}"}],"signatures":[{}]}`, facts{KindSchema1, "", 1, 0, "", "", ""}},
 		{"OCI artifact manifest", "", `{"mediaType":"` + MediaTypeOCIArtifact + `","artifactType":"a/b","blobs":[` + desc("") + `],"subject":` + sub + `}`, facts{KindArtifact, "a/b", 1, 0, d1, "", ""}},
-		{"ORAS artifact manifest", MediaTypeORASArtifact, `{"artifactType":"a/b","subject":` + sub + `}`, facts{KindArtifact, "a/b", 0, 0, d1, "", ""}},
+		{"ORAS artifact manifest", MediaTypeORASArtifact, `{"mediaType":"` + MediaTypeORASArtifact + `","artifactType":"a/b","subject":` + sub + `}`, facts{KindArtifact, "a/b", 0, 0, d1, "", ""}},
 		{"another type", "application/vnd.example", `{`, facts{KindOpaque, "", 0, 0, "", "", ""}},
 		{"another type by the document's word", "", `{"mediaType":"application/vnd.example","layers":1}`, facts{KindOpaque, "", 0, 0, "", "", ""}},
 		{"nine layers", "", strings.Replace(image(""), `"layers":[`, `"layers":[`+strings.Repeat(desc("")+",", 8), 1), facts{KindImage, "application/octet-stream", 9, 0, "", d0, ""}},
@@ -258,7 +291,7 @@ func TestSizeCountsEachBlobOnceAndSaturates(t *testing.T) {
 	if got := m.Size(); got != int64(len(doc)+5) { // config and layer are one blob
 		t.Errorf("size %d", got)
 	}
-	doc = strings.Replace(image(""), `"size":5}]`, fmt.Sprintf(`"size":%d}]`, math.MaxInt64), 1)
+	doc = strings.Replace(image(""), `"size":5}]`, fmt.Sprintf(`"size":%d}]`, int64(math.MaxInt64)), 1)
 	doc = strings.Replace(doc, d0, d1, 1)
 	if m, _ = Parse("", []byte(doc)); m.Size() != math.MaxInt64 {
 		t.Errorf("size %d", m.Size())

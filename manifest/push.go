@@ -35,8 +35,10 @@ type Pusher struct {
 	BlobSizes func(ctx context.Context, repo string, dgsts []digest.Digest) ([]int64, error)
 
 	// MoveTag may refuse that a tag moves from one digest, Absent if it is new,
-	// to another. Its decision is part of the Change: when the tag turns out to
-	// be elsewhere at commit, it is asked again. nil allows all.
+	// to another; Push then fails with its error, which matches ErrRefused too.
+	// Its decision is part of the Change: when the tag turns out to be elsewhere
+	// at commit, it is asked again. It is not asked when the tag is there
+	// already, nor about deletions. nil allows all.
 	MoveTag func(ctx context.Context, repo, tag string, from, to digest.Digest) error
 
 	Now func() time.Time // nil means time.Now
@@ -46,8 +48,8 @@ type Pusher struct {
 	OnCommit func(ctx context.Context, e Event)
 }
 
-// Push is one document to store.
-type Push struct {
+// PushRequest is one document to store.
+type PushRequest struct {
 	MediaType string        // the Content-Type it came with; "" leaves it to the document
 	Raw       []byte        // not to be changed afterwards
 	Digest    digest.Digest // what it must have; "" means its sha256
@@ -57,10 +59,11 @@ type Push struct {
 	From digest.Digest
 }
 
-// Pushed is what became of a Push.
+// Pushed is what became of a PushRequest.
 type Pushed struct {
 	Record   Record
 	Manifest *Manifest
+	Tags     []string // those asked for, without repetition
 }
 
 // maxRaces bounds how often MoveTag is asked about one push. Each time somebody
@@ -72,8 +75,8 @@ const maxRaces = 100
 // Errors: *InvalidError, ErrTooLarge, ErrDigest, ErrUnsupported for a digest
 // that cannot be computed, ErrName, *MissingError for blobs and children that
 // are not in the repository (a subject need not be), *ConflictError, and
-// whatever MoveTag returns.
-func (p *Pusher) Push(ctx context.Context, repo string, in Push) (Pushed, error) {
+// ErrRefused.
+func (p *Pusher) Push(ctx context.Context, repo string, in PushRequest) (Pushed, error) {
 	done, err := p.push(ctx, repo, in)
 	if err != nil {
 		object := string(in.Digest)
@@ -85,28 +88,32 @@ func (p *Pusher) Push(ctx context.Context, repo string, in Push) (Pushed, error)
 	return done, nil
 }
 
-func (p *Pusher) push(ctx context.Context, repo string, in Push) (Pushed, error) {
+func (p *Pusher) push(ctx context.Context, repo string, in PushRequest) (Pushed, error) {
 	if err := CheckRepository(repo); err != nil {
 		return Pushed{}, err
 	}
+	tags := make([]string, 0, len(in.Tags))
 	for _, t := range in.Tags {
 		if err := CheckTag(t); err != nil {
 			return Pushed{}, err
 		}
+		if !slices.Contains(tags, t) {
+			tags = append(tags, t)
+		}
 	}
+	in.Tags = tags
 	m, dgst, err := p.check(in)
 	if err != nil {
 		return Pushed{}, err
 	}
 	rec := m.Record(dgst, in.Raw)
-	c := Change{At: p.now(), RequireManifests: rec.Manifests}
-	if p.Sparse {
-		c.RequireManifests = nil
-	}
 	if err := p.checkContent(ctx, repo, m, &rec); err != nil {
 		return Pushed{}, err
 	}
-	c.RequireBlobs = m.required(rec.Blobs)
+	c := Change{At: p.now(), RequireBlobs: m.required(rec.Blobs), RequireManifests: rec.Manifests}
+	if p.Sparse {
+		c.RequireManifests = nil
+	}
 	// What no store can hold is missing, and is not what stores are asked about.
 	absent := &MissingError{unsupported(c.RequireBlobs), unsupported(c.RequireManifests)}
 	if absent.Blobs != nil || absent.Manifests != nil {
@@ -116,11 +123,11 @@ func (p *Pusher) push(ctx context.Context, repo string, in Push) (Pushed, error)
 	if err := p.apply(ctx, repo, in, dgst, c); err != nil {
 		return Pushed{}, err
 	}
-	return Pushed{rec, m}, nil
+	return Pushed{rec, m, tags}, nil
 }
 
 // check is everything that needs the document alone.
-func (p *Pusher) check(in Push) (*Manifest, digest.Digest, error) {
+func (p *Pusher) check(in PushRequest) (*Manifest, digest.Digest, error) {
 	limit := p.MaxSize
 	if limit <= 0 || limit > MaxSize {
 		limit = MaxSize
@@ -168,29 +175,23 @@ func (p *Pusher) checkContent(ctx context.Context, repo string, m *Manifest, rec
 		}
 	}
 	if len(m.Manifests) > 0 {
-		var at []int // entries that a store can know
-		var entries []digest.Digest
-		for i, d := range m.Manifests {
-			if ocidigest.Supported(d.Digest) {
-				at, entries = append(at, i), append(entries, d.Digest)
-			}
-		}
-		stored, err := Stat(ctx, p.Store, repo, entries)
+		sizes, err := p.childSizes(ctx, repo, rec)
 		if err != nil {
 			return err
 		}
-		for j, i := range at {
-			d := m.Manifests[i]
-			if have := stored[j].Desc; have.Digest != "" {
-				if have.Size != d.Size {
-					wrong("/manifests/"+strconv.Itoa(i), d, have.Size)
-				}
-				if j := slices.Index(rec.Blobs, d.Digest); j >= 0 {
-					rec.Blobs = slices.Delete(rec.Blobs, j, j+1)
-					rec.Manifests = append(rec.Manifests, d.Digest)
-				}
+		for i, d := range m.Manifests {
+			if n, ok := sizes[d.Digest]; ok && n != d.Size {
+				wrong("/manifests/"+strconv.Itoa(i), d, n)
 			}
 		}
+		// Entries of a type that Parse does not know, and that are manifests here.
+		isManifest := func(d digest.Digest) bool { _, ok := sizes[d]; return ok }
+		for _, d := range rec.Blobs {
+			if isManifest(d) {
+				rec.Manifests = append(rec.Manifests, d)
+			}
+		}
+		rec.Blobs = slices.DeleteFunc(rec.Blobs, isManifest)
 	}
 	if p.BlobSizes != nil && len(rec.Blobs) > 0 {
 		known := slices.DeleteFunc(slices.Clone(rec.Blobs), func(d digest.Digest) bool { return !ocidigest.Supported(d) })
@@ -226,6 +227,26 @@ func (p *Pusher) checkContent(ctx context.Context, repo string, m *Manifest, rec
 	return nil
 }
 
+// childSizes returns the sizes of the entries of an index that are manifests in
+// the repository. It asks for some at a time, since answers are larger than
+// questions.
+func (p *Pusher) childSizes(ctx context.Context, repo string, rec *Record) (map[digest.Digest]int64, error) {
+	sizes := map[digest.Digest]int64{}
+	entries := slices.DeleteFunc(slices.Concat(rec.Manifests, rec.Blobs), func(d digest.Digest) bool { return !ocidigest.Supported(d) })
+	for some := range slices.Chunk(entries, 256) {
+		stored, err := Stat(ctx, p.Store, repo, some)
+		if err != nil {
+			return nil, err
+		}
+		for _, desc := range stored {
+			if desc.Digest != "" {
+				sizes[desc.Digest] = desc.Size
+			}
+		}
+	}
+	return sizes, nil
+}
+
 func unsupported(dgsts []digest.Digest) (out []digest.Digest) {
 	for _, d := range dgsts {
 		if !ocidigest.Supported(d) {
@@ -250,7 +271,7 @@ func (m *Manifest) required(blobs []digest.Digest) []digest.Digest {
 	return slices.DeleteFunc(slices.Clone(blobs), func(d digest.Digest) bool { return absent[d] })
 }
 
-func (p *Pusher) apply(ctx context.Context, repo string, in Push, dgst digest.Digest, c Change) error {
+func (p *Pusher) apply(ctx context.Context, repo string, in PushRequest, dgst digest.Digest, c Change) error {
 	for race := 0; ; race++ {
 		c.Tags = nil
 		for _, name := range in.Tags {
@@ -263,12 +284,15 @@ func (p *Pusher) apply(ctx context.Context, repo string, in Push, dgst digest.Di
 				case !IsNotFound(err):
 					return err
 				}
-				if err := p.MoveTag(ctx, repo, name, from, dgst); err != nil {
-					return err
+				if in.From != "" && in.From != from {
+					return &ConflictError{Tag: name, Want: in.From, Have: from}
 				}
-				if move.From == "" {
-					move.From = from
+				if from != dgst {
+					if err := p.MoveTag(ctx, repo, name, from, dgst); err != nil {
+						return fmt.Errorf("tag %s: %w: %w", name, ErrRefused, err)
+					}
 				}
+				move.From = from
 			}
 			c.Tags = append(c.Tags, move)
 		}

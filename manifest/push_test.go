@@ -67,7 +67,7 @@ func TestPushStoresOneChange(t *testing.T) {
 	p.OnCommit = func(_ context.Context, e manifest.Event) { events = append(events, e) }
 	subject := file("elsewhere")
 	raw, desc := build(t, &subject, a)
-	done, err := p.Push(t.Context(), "r", manifest.Push{Raw: raw, Tags: []string{"x", "y"}})
+	done, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw, Tags: []string{"x", "y"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestPushTakesSHA512(t *testing.T) {
 	p := newPusher(empty)
 	raw, _ := build(t, nil)
 	want := manifest.Digest(digest.SHA512, raw)
-	done, err := p.Push(t.Context(), "r", manifest.Push{Raw: raw, Digest: want})
+	done, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw, Digest: want})
 	if err != nil || done.Record.Desc.Digest != want {
 		t.Errorf("%s, %v", done.Record.Desc.Digest, err)
 	}
@@ -110,29 +110,29 @@ func TestPushRefuses(t *testing.T) {
 	unknown := ocispec.Descriptor{MediaType: "text/plain", Digest: digest.Digest("blake3:" + strings.Repeat("0", 64)), Size: 1}
 	blake3, _ := build(t, nil, unknown)
 	sparse, _, _ := manifest.IndexDraft{Manifests: []ocispec.Descriptor{{MediaType: manifest.MediaTypeImage, Digest: a.Digest, Size: 1}}}.Build()
-	refused := errors.New("refused")
+	refused := errors.New("no such move")
 	for _, c := range []struct {
 		name string
-		in   manifest.Push
+		in   manifest.PushRequest
 		set  func(*manifest.Pusher)
 		want error
 		text string // in the error
 	}{
-		{"bad tag", manifest.Push{Raw: good, Tags: []string{".x"}}, nil, manifest.ErrName, `tag ".x"`},
-		{"bad document", manifest.Push{Raw: []byte("{")}, nil, manifest.ErrInvalid, "expected a name"},
-		{"another digest", manifest.Push{Raw: good, Digest: a.Digest}, nil, manifest.ErrDigest, string(a.Digest)},
-		{"no digest at all", manifest.Push{Raw: good, Digest: "sha256:x"}, nil, manifest.ErrDigest, "64 lower case"},
-		{"too large", manifest.Push{Raw: good}, func(p *manifest.Pusher) { p.MaxSize = 10 }, manifest.ErrTooLarge, "limit is 10"},
-		{"a type that is not accepted", manifest.Push{MediaType: "application/json", Raw: good}, nil, manifest.ErrInvalid, "application/json"},
-		{"a type that was taken off the list", manifest.Push{Raw: good}, func(p *manifest.Pusher) { p.Accept = []string{manifest.MediaTypeIndex} }, manifest.ErrInvalid, "takes"},
-		{"missing blob", manifest.Push{Raw: lacking}, nil, manifest.ErrMissing, string(file("missing").Digest)},
-		{"a blob that cannot be here", manifest.Push{Raw: blake3}, nil, manifest.ErrMissing, "blake3"},
-		{"wrong size", manifest.Push{Raw: wrongSize}, nil, manifest.ErrInvalid, "/layers/0/size"},
-		{"missing child", manifest.Push{Raw: sparse}, nil, manifest.ErrMissing, string(a.Digest)},
-		{"From", manifest.Push{Raw: good, Tags: []string{"x"}, From: a.Digest}, nil, manifest.ErrConflict, "at absent"},
-		{"MoveTag", manifest.Push{Raw: good, Tags: []string{"x"}}, func(p *manifest.Pusher) {
+		{"bad tag", manifest.PushRequest{Raw: good, Tags: []string{".x"}}, nil, manifest.ErrName, `tag ".x"`},
+		{"bad document", manifest.PushRequest{Raw: []byte("{")}, nil, manifest.ErrInvalid, "expected a name"},
+		{"another digest", manifest.PushRequest{Raw: good, Digest: a.Digest}, nil, manifest.ErrDigest, string(a.Digest)},
+		{"no digest at all", manifest.PushRequest{Raw: good, Digest: "sha256:x"}, nil, manifest.ErrDigest, "64 lower case"},
+		{"too large", manifest.PushRequest{Raw: good}, func(p *manifest.Pusher) { p.MaxSize = 10 }, manifest.ErrTooLarge, "limit is 10"},
+		{"a type that is not accepted", manifest.PushRequest{MediaType: "application/json", Raw: good}, nil, manifest.ErrInvalid, "application/json"},
+		{"a type that was taken off the list", manifest.PushRequest{Raw: good}, func(p *manifest.Pusher) { p.Accept = []string{manifest.MediaTypeIndex} }, manifest.ErrInvalid, "takes"},
+		{"missing blob", manifest.PushRequest{Raw: lacking}, nil, manifest.ErrMissing, string(file("missing").Digest)},
+		{"a blob that cannot be here", manifest.PushRequest{Raw: blake3}, nil, manifest.ErrMissing, "blake3"},
+		{"wrong size", manifest.PushRequest{Raw: wrongSize}, nil, manifest.ErrInvalid, "/layers/0/size"},
+		{"missing child", manifest.PushRequest{Raw: sparse}, nil, manifest.ErrMissing, string(a.Digest)},
+		{"From", manifest.PushRequest{Raw: good, Tags: []string{"x"}, From: a.Digest}, nil, manifest.ErrConflict, "at absent"},
+		{"MoveTag", manifest.PushRequest{Raw: good, Tags: []string{"x"}}, func(p *manifest.Pusher) {
 			p.MoveTag = func(context.Context, string, string, digest.Digest, digest.Digest) error { return refused }
-		}, refused, "refused"},
+		}, manifest.ErrRefused, "no such move"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPusher(empty, a)
@@ -152,11 +152,96 @@ func TestPushRefuses(t *testing.T) {
 	}
 	p := newPusher(empty, a)
 	p.Sparse = true
-	if _, err := p.Push(t.Context(), "r", manifest.Push{Raw: sparse}); err != nil {
+	if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: sparse}); err != nil {
 		t.Errorf("sparse: %v", err)
 	}
-	if _, err := p.Push(t.Context(), "R", manifest.Push{Raw: good}); !errors.Is(err, manifest.ErrName) {
+	if _, err := p.Push(t.Context(), "R", manifest.PushRequest{Raw: good}); !errors.Is(err, manifest.ErrName) {
 		t.Errorf("bad repository: %v", err)
+	}
+}
+
+// hooked runs before on the way into a call.
+type hooked struct {
+	*memmanifest.Store
+	beforeApply func()
+}
+
+func (h *hooked) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	if f := h.beforeApply; f != nil {
+		h.beforeApply = nil
+		f()
+	}
+	return h.Store.Apply(ctx, repo, c)
+}
+
+// TestAChildOfAnyTypeIsRequiredAtCommit: also one whose media type Parse does
+// not know, and that turned out to be a manifest.
+func TestAChildOfAnyTypeIsRequiredAtCommit(t *testing.T) {
+	empty, _ := manifest.Empty()
+	p := newPusher(empty)
+	store := &hooked{Store: p.Store.(*memmanifest.Store)}
+	p.Store = store
+	raw, child := build(t, nil)
+	if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw}); err != nil {
+		t.Fatal(err)
+	}
+	for _, mediaType := range []string{child.MediaType, "application/vnd.example.unknown"} {
+		store.beforeApply = func() {
+			if err := store.Store.Apply(t.Context(), "r", manifest.Change{Delete: []manifest.Removal{{Digest: child.Digest}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		listed := child
+		listed.MediaType = mediaType
+		index, _, _ := manifest.IndexDraft{Manifests: []ocispec.Descriptor{listed}}.Build()
+		if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: index}); !errors.Is(err, manifest.ErrMissing) {
+			t.Errorf("%s: %v", mediaType, err)
+		}
+		if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestMoveTagIsAskedAboutWhatItReplaces, also when the client says what that is.
+func TestMoveTagIsAskedAboutWhatItReplaces(t *testing.T) {
+	empty, _ := manifest.Empty()
+	a, b := file("a"), file("b")
+	p := newPusher(empty, a, b)
+	store := &hooked{Store: p.Store.(*memmanifest.Store)}
+	p.Store = store
+	first, firstDesc := build(t, nil, a)
+	second, secondDesc := build(t, nil, b)
+	for _, raw := range [][]byte{second, first} {
+		if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw, Tags: []string{"x"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var asked []digest.Digest
+	p.MoveTag = func(_ context.Context, _, _ string, from, _ digest.Digest) error {
+		asked = append(asked, from)
+		return nil
+	}
+	if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: first, Tags: []string{"x", "x"}}); err != nil || asked != nil {
+		t.Errorf("the same digest again: %v, asked about %v", err, asked)
+	}
+	// The tag moves between the question and the commit, to what the client expects.
+	store.beforeApply = func() {
+		if err := store.Store.Apply(t.Context(), "r", manifest.Change{Tags: []manifest.TagMove{{Name: "x", To: secondDesc.Digest}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	third, _, _ := manifest.ImageDraft{ArtifactType: "text/y"}.Build()
+	_, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: third, Tags: []string{"x"}, From: firstDesc.Digest})
+	if !errors.Is(err, manifest.ErrConflict) || len(asked) != 1 || asked[0] != firstDesc.Digest {
+		t.Errorf("%v, asked about %v", err, asked)
+	}
+	p.MoveTag = func(context.Context, string, string, digest.Digest, digest.Digest) error {
+		t.Error("asked about a move that cannot be")
+		return nil
+	}
+	if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: third, Tags: []string{"x"}, From: firstDesc.Digest}); !errors.Is(err, manifest.ErrConflict) {
+		t.Error(err)
 	}
 }
 
@@ -166,7 +251,7 @@ func TestPushLetsForeignLayersBeAbsent(t *testing.T) {
 	foreign := file("licensed")
 	foreign.MediaType = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
 	raw, _ := build(t, nil, foreign)
-	if _, err := p.Push(t.Context(), "r", manifest.Push{Raw: raw}); err != nil {
+	if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw}); err != nil {
 		t.Error(err)
 	}
 }
@@ -177,7 +262,7 @@ func TestPushTellsBlobsFromManifestsInAnIndex(t *testing.T) {
 	a := file("a")
 	p := newPusher(empty, a)
 	raw, child := build(t, nil, a)
-	if _, err := p.Push(t.Context(), "r", manifest.Push{Raw: raw}); err != nil {
+	if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw}); err != nil {
 		t.Fatal(err)
 	}
 	child.MediaType = "application/vnd.example.unknown"
@@ -185,7 +270,7 @@ func TestPushTellsBlobsFromManifestsInAnIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done, err := p.Push(t.Context(), "r", manifest.Push{Raw: index})
+	done, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: index})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +300,7 @@ func TestMoveTagIsJudgedInTheSameStep(t *testing.T) {
 			raw, desc, _ := manifest.ImageDraft{ArtifactType: "text/x", Annotations: map[string]string{"i": fmt.Sprint(i)}}.Build()
 			wg.Go(func() {
 				<-start
-				switch _, err := p.Push(t.Context(), "r", manifest.Push{Raw: raw, Tags: []string{tag}}); {
+				switch _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw, Tags: []string{tag}}); {
 				case err == nil:
 					won <- desc.Digest
 				case !errors.Is(err, immutable):
@@ -239,12 +324,12 @@ func TestWalkEndsInABudgetError(t *testing.T) {
 	p := newPusher(empty)
 	raw, desc := build(t, nil)
 	for range 5 {
-		if _, err := p.Push(t.Context(), "r", manifest.Push{Raw: raw}); err != nil {
+		if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw}); err != nil {
 			t.Fatal(err)
 		}
 		raw, desc, _ = manifest.IndexDraft{Manifests: []ocispec.Descriptor{desc}}.Build()
 	}
-	if _, err := p.Push(t.Context(), "r", manifest.Push{Raw: raw}); err != nil {
+	if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw}); err != nil {
 		t.Fatal(err)
 	}
 	walk := func(root digest.Digest, limit int) (n int, err error) {
@@ -292,7 +377,7 @@ func ExampleParse() {
 	}
 	// Output:
 	// <nil> index application/vnd.example.bundle 0
-	// /Manifests: is an unknown member, which careless readers take for manifests, not "Manifests"
+	// /Manifests: is an unknown member, which careless readers take for manifests
 	// /manifests/0/digest digest
 	// /manifests/0/size size
 	// /layers ambiguous
@@ -305,7 +390,7 @@ func ExamplePusher() {
 		fmt.Println(err)
 		return
 	}
-	done, err := p.Push(context.Background(), "team/app", manifest.Push{Raw: raw, Tags: []string{"v1"}})
+	done, err := p.Push(context.Background(), "team/app", manifest.PushRequest{Raw: raw, Tags: []string{"v1"}})
 	fmt.Println(done.Record.Desc.Digest, err)
 	// Output: sha256:370950dba4b9349bf178a262c2d6a34021be169ae89e57646dca43b388770d4f <nil>
 }
@@ -324,7 +409,7 @@ func ExampleWalk() {
 	child, childDesc, _ := manifest.IndexDraft{}.Build()
 	parent, parentDesc, _ := manifest.IndexDraft{Manifests: []ocispec.Descriptor{childDesc, childDesc}}.Build()
 	for _, raw := range [][]byte{child, parent} {
-		if _, err := p.Push(ctx, "app", manifest.Push{Raw: raw}); err != nil {
+		if _, err := p.Push(ctx, "app", manifest.PushRequest{Raw: raw}); err != nil {
 			fmt.Println(err)
 		}
 	}

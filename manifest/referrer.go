@@ -1,9 +1,9 @@
 package manifest
 
 import (
-	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -54,14 +54,24 @@ func appendReferrer(b []byte, d ocispec.Descriptor) []byte {
 	return append(b, '}')
 }
 
+// appendString escapes no more than JSON asks, so that an entry is no longer
+// than what it was made of.
 func appendString(b []byte, s string) []byte {
+	s = strings.ToValidUTF8(s, "\ufffd") // a document has passed Parse, a record may come from elsewhere
+	b = append(b, '"')
+	from := 0
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
-			quoted, _ := json.Marshal(s) // of a string: cannot fail
-			return append(b, quoted...)
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[from:i]...)
+		from = i + 1
+		if c < ' ' {
+			b = append(b, '\\', 'u', '0', '0', '0'+c>>4, "0123456789abcdef"[c&15])
+		} else {
+			b = append(b, '\\', c)
 		}
 	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
+	return append(append(b, s[from:]...), '"')
 }

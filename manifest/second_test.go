@@ -92,6 +92,7 @@ func secondParse(mediaType string, raw []byte) (doc secondDoc, err error) {
 		need("schemaVersion", "manifests")
 		never("config", "layers", "blobs", "fsLayers")
 	case KindArtifact:
+		need("mediaType", "artifactType")
 		never("config", "layers", "manifests", "fsLayers")
 	case KindSchema1:
 		need("schemaVersion", "fsLayers")
@@ -169,7 +170,7 @@ func dig(v json.RawMessage) string {
 
 func mediaTypeOf(s string) string {
 	base, params, has := strings.Cut(s, ";")
-	refuse(!secondType.MatchString(base) || has && !secondParam.MatchString(";"+params))
+	refuse(len(s) > 255 || !secondType.MatchString(base) || has && !secondParam.MatchString(";"+params))
 	return s
 }
 

@@ -14,7 +14,7 @@ import (
 // [Manifest.Record] makes one.
 type Record struct {
 	Desc      ocispec.Descriptor // MediaType, Digest, Size; ArtifactType and Annotations as a referrers list shows them
-	Raw       []byte             // the exact bytes pushed; nil in listings and in Stat
+	Raw       []byte             // the exact bytes pushed; nil in listings
 	Subject   digest.Digest      // what it refers to, "" if nothing
 	Manifests []digest.Digest    // the manifests it lists, without repetition
 	Blobs     []digest.Digest    // config, layers and other blobs it names, without repetition
@@ -82,19 +82,21 @@ type Catalog interface {
 	Repos(ctx context.Context, after string) iter.Seq2[string, error]
 }
 
-// Stater is implemented by stores that look up many records in one step.
+// Stater is implemented by stores that look up many manifests in one step, and
+// without their content.
 type Stater interface {
-	// Stat returns one Record per digest, in the order asked, without Raw; a
-	// manifest that is not there has the zero Record.
-	Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]Record, error)
+	// Stat returns one descriptor per digest, in the order asked, with
+	// MediaType, Digest, Size and ArtifactType; a manifest that is not there has
+	// the zero descriptor.
+	Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]ocispec.Descriptor, error)
 }
 
-// Stat looks up many records: by [Stater] if r is one, else one by one.
-func Stat(ctx context.Context, r Reader, repo string, dgsts []digest.Digest) ([]Record, error) {
+// Stat looks up many manifests: by [Stater] if r is one, else one by one.
+func Stat(ctx context.Context, r Reader, repo string, dgsts []digest.Digest) ([]ocispec.Descriptor, error) {
 	if s, ok := r.(Stater); ok {
 		return s.Stat(ctx, repo, dgsts)
 	}
-	out := make([]Record, len(dgsts))
+	out := make([]ocispec.Descriptor, len(dgsts))
 	for i, d := range dgsts {
 		rec, err := r.Get(ctx, repo, d)
 		if IsNotFound(err) {
@@ -103,8 +105,7 @@ func Stat(ctx context.Context, r Reader, repo string, dgsts []digest.Digest) ([]
 		if err != nil {
 			return nil, err
 		}
-		rec.Raw = nil
-		out[i] = rec
+		out[i] = ocispec.Descriptor{MediaType: rec.Desc.MediaType, Digest: d, Size: rec.Desc.Size, ArtifactType: rec.Desc.ArtifactType}
 	}
 	return out, nil
 }

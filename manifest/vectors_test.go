@@ -60,7 +60,7 @@ func checkCase(t *testing.T, c vectors.Case) (*Manifest, error) {
 		return nil, walkGraph(t, c)
 	}
 	raw := bytes.Clone(c.Input)
-	m, _, err := new(Pusher).check(Push{MediaType: c.ContentType, Raw: c.Input})
+	m, _, err := new(Pusher).check(PushRequest{MediaType: c.ContentType, Raw: c.Input})
 	if !bytes.Equal(raw, c.Input) {
 		t.Error("the document was written to")
 	}
@@ -170,7 +170,7 @@ func artifactTypes(t *testing.T) {
 	ecr := &Pusher{Accept: append(DefaultAccept(), MediaTypeDockerSchema1, MediaTypeDockerSchema1JWS)}
 	for _, c := range set.Cases {
 		t.Run("artifact-types/"+c.ID, func(t *testing.T) {
-			m, _, err := ecr.check(Push{MediaType: c.ContentType, Raw: c.Manifest})
+			m, _, err := ecr.check(PushRequest{MediaType: c.ContentType, Raw: c.Manifest})
 			if (err == nil) != c.Expect.Accepted {
 				t.Fatalf("err = %v: %s", err, c.Why)
 			}

@@ -63,6 +63,7 @@ var mutants = []struct {
 	{"commit ends nothing", "Commit/it_ends", func(g good) blob.Store { return commitKeeps{g} }},
 	{"commit against anything", "Save/ErrConflict", func(g good) blob.Store { return commitWins{g} }},
 	{"abort keeps", "Abort/it_ends", func(g good) blob.Store { return abortKeeps{g} }},
+	{"abort ends whatever is there", "Abort/it_ends", func(g good) blob.Store { return abortsAny{g} }},
 	{"reread forgets the last chunk", "Reread/", func(g good) blob.Store { return rereadShort{g} }},
 }
 
@@ -559,6 +560,16 @@ func (s commitWins) Commit(ctx context.Context, old, u blob.Upload, dgst digest.
 		}
 	}
 	return err
+}
+
+type abortsAny struct{ good }
+
+func (s abortsAny) Abort(ctx context.Context, u blob.Upload) error {
+	u, err := s.good.Lookup(ctx, u.Repo, u.ID)
+	if err != nil {
+		return err
+	}
+	return s.good.Abort(ctx, u)
 }
 
 type abortKeeps struct{ good }

@@ -318,6 +318,9 @@ var uploadClauses = []clause{
 				}
 				_, err := k.s.Append(k.Context(), u, strings.NewReader("never saved"))
 				k.ok(err, "Append")
+				before := u
+				u = k.append(u, "saved since")
+				k.is(k.s.Abort(k.Context(), before), blob.ErrConflict, "Abort", "the session has moved on")
 				k.ok(k.s.Abort(k.Context(), u), "Abort")
 				_, err = k.s.Lookup(k.Context(), repo, u.ID)
 				k.is(err, blob.ErrUploadNotFound, "Lookup", "the session was aborted")

@@ -408,7 +408,7 @@ func (s *Store) Abort(ctx context.Context, u blob.Upload) error {
 	mu := s.sessions.of(u.ID)
 	mu.Lock()
 	defer mu.Unlock()
-	_, err := s.read(ctx, u.Repo, u.ID)
+	err := s.current(ctx, u)
 	if err == nil {
 		err = end(s.sessionDir(u.ID))
 	}

@@ -1,6 +1,7 @@
 package memblob
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"io"
@@ -193,7 +194,11 @@ func (s *Store) Commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 func (s *Store) Abort(ctx context.Context, u blob.Upload) error {
 	s.uploads.Lock()
 	defer s.uploads.Unlock()
-	if _, err := s.session(ctx, u); err != nil {
+	x, err := s.session(ctx, u)
+	if err == nil && !bytes.Equal(x.saved.State, u.State) {
+		err = blob.ErrConflict
+	}
+	if err != nil {
 		return uploadError("abort", u, err)
 	}
 	delete(s.sessions, u.ID)

@@ -56,7 +56,7 @@ func filled(n int) (*wharfage.Handler, func(raw []byte) digest.Digest) {
 	must(blob.Put(context.Background(), h.Blobs, "team/app", desc, bytes.NewReader(empty)))
 	p := manifest.Pusher{Store: h.Manifests}
 	push := func(raw []byte) digest.Digest {
-		done, err := p.Push(context.Background(), "team/app", manifest.Push{MediaType: manifest.MediaTypeImage, Raw: raw})
+		done, err := p.Push(context.Background(), "team/app", manifest.PushRequest{MediaType: manifest.MediaTypeImage, Raw: raw})
 		must(err)
 		return done.Record.Desc.Digest
 	}

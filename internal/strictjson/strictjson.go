@@ -87,6 +87,9 @@ func (r *Reader) fail(rule, detail string) {
 	r.s, r.pos = "", 0
 }
 
+// Stop ends the reading, with an error of no rule.
+func (r *Reader) Stop() { r.fail("", "stopped") }
+
 // Peek skips white space and returns the first byte of what follows, 0 at the
 // end.
 func (r *Reader) Peek() byte {
@@ -205,11 +208,20 @@ func (o *Object) Next() bool {
 		r.few[n] = name
 		r.nfew++
 	} else {
-		r.many = append(r.many, name)
+		r.remember(name)
 	}
 	o.begun = true
 	r.Name = name // not a field of o, which would move r to the heap
 	return true
+}
+
+// remember appends to r.many, which grows by what is left to read: a member
+// that is new among many has eight bytes.
+func (r *Reader) remember(name string) {
+	if n := len(r.many); n == cap(r.many) {
+		r.many = append(make([]string, 0, min(4*n+64, n+1+r.Left()/8)), r.many...)
+	}
+	r.many = append(r.many, name)
 }
 
 func (o *Object) checkMany() {

@@ -206,8 +206,8 @@ type faultyStater struct {
 	f      *Fault
 }
 
-func (s faultyStater) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
-	return call(s.f, "Stat", func() ([]manifest.Record, error) { return s.stater.Stat(ctx, repo, dgsts) })
+func (s faultyStater) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]ocispec.Descriptor, error) {
+	return call(s.f, "Stat", func() ([]ocispec.Descriptor, error) { return s.stater.Stat(ctx, repo, dgsts) })
 }
 
 type faultyIndex struct {

@@ -486,9 +486,9 @@ func (s *allRepos) Repos(ctx context.Context, after string) iter.Seq2[string, er
 
 type denseStat struct{ base }
 
-func (s denseStat) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
-	recs, err := s.Store.Stat(ctx, repo, dgsts)
-	return slices.DeleteFunc(recs, func(rec manifest.Record) bool { return rec.Desc.Digest == "" }), err
+func (s denseStat) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]ocispec.Descriptor, error) {
+	descs, err := s.Store.Stat(ctx, repo, dgsts)
+	return slices.DeleteFunc(descs, func(desc ocispec.Descriptor) bool { return desc.Digest == "" }), err
 }
 
 type caseless struct{ base }

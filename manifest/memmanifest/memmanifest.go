@@ -175,12 +175,13 @@ func (s *Store) Resolve(ctx context.Context, repo, tag string) (manifest.Tag, er
 }
 
 // Stat implements [manifest.Stater].
-func (s *Store) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
-	out := make([]manifest.Record, len(dgsts))
+func (s *Store) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]ocispec.Descriptor, error) {
+	out := make([]ocispec.Descriptor, len(dgsts))
 	s.read(repo, func(r *repository) {
 		for i, d := range dgsts {
 			if e, found := r.manifests.get(string(d)); found {
-				out[i] = e.listed()
+				out[i] = e.rec.Desc
+				out[i].Annotations = nil
 			}
 		}
 	})
