@@ -86,7 +86,7 @@ func ExampleHandler_tagMutability() {
 	h := wharfage.NewMemory()
 	h.Pusher.MoveTag = func(_ context.Context, repo, tag string, from, to digest.Digest) error {
 		if from != manifest.Absent && from != to {
-			return &wharfage.AuthError{Message: "tag " + tag + " is immutable"}
+			return errors.New("it is immutable")
 		}
 		return nil
 	}
@@ -94,11 +94,11 @@ func ExampleHandler_tagMutability() {
 		index, _, _ := manifest.IndexDraft{Annotations: map[string]string{"build": fmt.Sprint(i)}}.Build()
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("PUT", "/v2/app/manifests/v1", strings.NewReader(string(index))))
-		fmt.Println(w.Code)
+		fmt.Println(strings.TrimSpace(fmt.Sprint(w.Code, " ", w.Body)))
 	}
 	// Output:
 	// 201
-	// 403
+	// 409 {"errors":[{"code":"DENIED","message":"push v1 in app: tag v1: refused: it is immutable","detail":""}]}
 }
 
 func ExampleResolveLocation() {

@@ -37,7 +37,6 @@ func main() {
 	fmt.Println("1. a registry in memory serves the repository", repo)
 	image := pushImage(append(os.Args, "")[1])
 	fmt.Println("2. pushed an image:", image.Digest)
-	// An artifact names its subject, and is then listed among its referrers.
 	info, _ := debug.ReadBuildInfo()
 	var packages []any
 	for i, m := range append(info.Deps, &info.Main) {
@@ -45,15 +44,14 @@ func main() {
 	}
 	sbom := must(json.Marshal(map[string]any{"spdxVersion": "SPDX-2.3", "dataLicense": "CC0-1.0", "SPDXID": "SPDXRef-DOCUMENT", "name": "quickstart", "documentNamespace": "https://example.com/quickstart", "packages": packages}))
 	bom := attach("application/spdx+json", sbom, image)
-	fmt.Println("3. attached an SBOM to the image:", bom.Digest)
+	fmt.Println("3. attached an SBOM, which names the image as its subject:", bom.Digest)
 	public, private, _ := ed25519.GenerateKey(nil)
-	fmt.Println("4. attached a signature to the SBOM:", attach("application/vnd.example.ed25519", ed25519.Sign(private, sbom), bom).Digest)
-	fmt.Println("5. the image, what refers to it, and to that:")
+	fmt.Println("4. attached a signature, whose subject is the SBOM:", attach("application/vnd.example.ed25519", ed25519.Sign(private, sbom), bom).Digest)
+	fmt.Println("5. the image, what refers to it, and what refers to that:")
 	tree(image, "   ")
-	// Whoever knows the image's digest finds the rest by artifact type.
 	found := referrers(image, "application/spdx+json")[0]
 	pulled := pullArtifact(found)
-	fmt.Println("6. pulled the SBOM; its digest is right; bytes:", len(pulled))
+	fmt.Println("6. found the SBOM by its artifact type, and pulled bytes of the right digest:", len(pulled))
 	if !ed25519.Verify(public, pulled, pullArtifact(referrers(found, "application/vnd.example.ed25519")[0])) {
 		log.Fatal("the signature does not verify")
 	}
@@ -63,12 +61,13 @@ func main() {
 // pushImage pushes the OCI layout in dir, or an image of dir's files.
 func pushImage(dir string) ocispec.Descriptor {
 	if raw, err := os.ReadFile(filepath.Join(dir, ocispec.ImageIndexFile)); err == nil {
-		return pushLayout(dir, must(manifest.Parse(ocispec.MediaTypeImageIndex, raw)).Manifests[0])
+		images := must(manifest.Parse(ocispec.MediaTypeImageIndex, raw)).Manifests
+		if len(images) == 0 {
+			log.Fatal(dir, ": the layout has no image")
+		}
+		return pushLayout(dir, images[0])
 	}
-	var files fs.FS = source
-	if dir != "" {
-		files = os.DirFS(dir)
-	}
+	files := map[bool]fs.FS{true: source, false: os.DirFS(dir)}[dir == ""]
 	var layer bytes.Buffer
 	t := tar.NewWriter(&layer)
 	must(0, errors.Join(t.AddFS(files), t.Close()))
@@ -83,7 +82,8 @@ func pushLayout(dir string, d manifest.Descriptor) ocispec.Descriptor {
 	}
 	content := must(os.ReadFile(filepath.Join(dir, "blobs", d.Digest.Algorithm().String(), d.Digest.Encoded())))
 	if manifest.KindOf(d.MediaType) == manifest.KindOpaque {
-		return pushBlob(d.MediaType, content)
+		call("POST", "blobs/uploads/?digest="+string(d.Digest), "application/octet-stream", content)
+		return d.OCI()
 	}
 	m := must(manifest.Parse(d.MediaType, content))
 	for _, below := range append(append(m.Layers, m.Manifests...), m.Config) {

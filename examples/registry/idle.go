@@ -6,41 +6,56 @@ import (
 	"time"
 )
 
-// idleTimeout is how long a connection may stand still while a body crosses it.
+// idle ends requests whose client has stopped to send or to read for so long.
 // There is no limit on the whole, since layers are large and lines are slow.
-const idleTimeout = time.Minute
-
-// idle ends requests whose client has stopped to send or to read.
-func idle(next http.Handler) http.Handler {
+func idle(next http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := http.NewResponseController(w)
+		c := &clock{http.NewResponseController(w), timeout}
 		if r.Body != http.NoBody {
 			r.Body = &idleBody{r.Body, c}
 		}
-		c.SetWriteDeadline(time.Now().Add(idleTimeout))
+		c.write()
 		next.ServeHTTP(&idleWriter{w, c}, r)
 	})
 }
 
+// clock puts off the deadlines of a connection.
+type clock struct {
+	*http.ResponseController
+	timeout time.Duration
+}
+
+func (c *clock) read()  { c.SetReadDeadline(time.Now().Add(c.timeout)) }
+func (c *clock) write() { c.SetWriteDeadline(time.Now().Add(c.timeout)) }
+
 type idleBody struct {
 	io.ReadCloser
-	c *http.ResponseController
+	c *clock
 }
 
 func (b *idleBody) Read(p []byte) (int, error) {
-	b.c.SetReadDeadline(time.Now().Add(idleTimeout))
-	return b.ReadCloser.Read(p)
+	b.c.read()
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.c.SetReadDeadline(time.Time{}) // what is done with the body now may take its time
+	}
+	return n, err
 }
 
 type idleWriter struct {
 	http.ResponseWriter
-	c *http.ResponseController
+	c *clock
 }
 
 func (w *idleWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+func (w *idleWriter) WriteHeader(status int) {
+	w.c.write()
+	w.ResponseWriter.WriteHeader(status)
+}
+
 func (w *idleWriter) Write(p []byte) (int, error) {
-	w.c.SetWriteDeadline(time.Now().Add(idleTimeout))
+	w.c.write()
 	return w.ResponseWriter.Write(p)
 }
 
@@ -53,7 +68,7 @@ func (w *idleWriter) ReadFrom(r io.Reader) (sent int64, err error) {
 		part = &io.LimitedReader{R: r, N: 1<<63 - 1}
 	}
 	for part.N > 0 {
-		w.c.SetWriteDeadline(time.Now().Add(idleTimeout))
+		w.c.write()
 		// Not nested in part: sendfile knows one LimitedReader, not two.
 		next := &io.LimitedReader{R: part.R, N: min(part.N, piece)}
 		n, err := io.Copy(w.ResponseWriter, next)

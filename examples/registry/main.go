@@ -22,6 +22,7 @@ import (
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/blob/dirblob"
+	"github.com/wharfage/wharfage/blob/memblob"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/manifest/memmanifest"
 )
@@ -38,9 +39,10 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	h, err := open(*data, *unsynced)
+	h, blobs, err := open(*data, *unsynced)
 	if err == nil {
 		h.NoDelete = *noDelete
+		go sweep(ctx, blobs)
 		err = serve(ctx, *addr, h)
 	}
 	if err != nil {
@@ -49,26 +51,49 @@ func main() {
 	}
 }
 
+// sweeper is a blob store that ends uploads which nobody continues.
+type sweeper interface {
+	blob.Store
+	Sweep(ctx context.Context, cutoff time.Time) (int, error)
+}
+
 // open wires stores into a handler.
-func open(data string, unsynced bool) (*wharfage.Handler, error) {
-	h := wharfage.NewMemory()
-	if data != "" {
+func open(data string, unsynced bool) (*wharfage.Handler, sweeper, error) {
+	var blobs sweeper
+	manifests := new(memmanifest.Store)
+	if data == "" {
+		blobs = &memblob.Store{Guard: wharfage.GuardBlobs(manifests)}
+	} else {
 		if err := os.MkdirAll(data, 0o755); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		blobs, manifests := &dirblob.Store{Dir: filepath.Join(data, "blobs"), Unsynced: unsynced}, new(memmanifest.Store)
-		manifests.MissingBlobs = blob.Missing(blobs)
-		blobs.Guard = wharfage.GuardBlobs(manifests)
-		h = &wharfage.Handler{Blobs: blobs, Manifests: manifests}
+		blobs = &dirblob.Store{Dir: filepath.Join(data, "blobs"), Unsynced: unsynced, Guard: wharfage.GuardBlobs(manifests)}
 		slog.Warn("manifests and tags are kept in memory and end with this process", "data", data)
 	}
+	manifests.MissingBlobs = blob.Missing(blobs)
+	h := &wharfage.Handler{Blobs: blobs, Manifests: manifests}
 	h.OnError = func(r *http.Request, err error) {
 		slog.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	h.OnCommit = func(_ context.Context, e manifest.Event) {
 		slog.Info("changed", "repo", e.Repo, "put", len(e.Change.Put), "tags", len(e.Change.Tags), "deleted", len(e.Change.Delete))
 	}
-	return h, nil
+	return h, blobs, nil
+}
+
+// sweep ends uploads that have stood still for a day, every hour.
+func sweep(ctx context.Context, blobs sweeper) {
+	every := time.NewTicker(time.Hour)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-every.C:
+			n, err := blobs.Sweep(ctx, now.Add(-24*time.Hour))
+			slog.Info("swept uploads", "ended", n, "err", err)
+		}
+	}
 }
 
 // serve answers requests until ctx ends, and then finishes those under way.
@@ -78,7 +103,7 @@ func serve(ctx context.Context, addr string, h http.Handler) error {
 	mux.Handle("/v2", h)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
 	server := &http.Server{
-		Handler:           idle(mux),
+		Handler:           idle(mux, time.Minute),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// trickle yields n bytes, one at a time, with a pause before each. It is on a
+// real connection, whose deadlines no bubble of synctest covers.
+type trickle struct {
+	n     int
+	pause time.Duration
+}
+
+func (s *trickle) Read(p []byte) (int, error) {
+	if s.n--; s.n < 0 {
+		return 0, io.EOF
+	}
+	<-time.After(s.pause)
+	p[0] = 'x'
+	return 1, nil
+}
+
+// TestIdleEndsOnlyWhatStandsStill: a body that takes several times the timeout
+// gets its answer, and one that stops is ended.
+func TestIdleEndsOnlyWhatStandsStill(t *testing.T) {
+	const timeout = 200 * time.Millisecond
+	server := httptest.NewServer(idle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("X-Length", strings.Repeat("x", int(n)))
+		w.WriteHeader(http.StatusAccepted)
+	}), timeout))
+	defer server.Close()
+	resp, err := http.Post(server.URL, "", &trickle{n: 40, pause: timeout / 10})
+	if err != nil || resp.StatusCode != http.StatusAccepted || len(resp.Header.Get("X-Length")) != 40 {
+		t.Errorf("a slow body: %v, %v", resp, err)
+	}
+
+	conn, err := net.Dial("tcp", strings.TrimPrefix(server.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "PUT / HTTP/1.1\r\nHost: r\r\nContent-Length: 100\r\n\r\npart")
+	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400") {
+		t.Errorf("a body that stops: %q, %v", answer, err)
+	}
+}
