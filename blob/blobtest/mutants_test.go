@@ -265,7 +265,7 @@ func (s statCold) Stat(ctx context.Context, repo string, dgsts []digest.Digest) 
 type statLate struct{ good }
 
 func (s statLate) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]blob.Info, error) {
-	infos, err := (statCold{s.good}).Stat(ctx, repo, dgsts)
+	infos, err := statCold(s).Stat(ctx, repo, dgsts)
 	time.Sleep(time.Millisecond)
 	if err == nil {
 		_, err = s.good.Stat(ctx, repo, dgsts)

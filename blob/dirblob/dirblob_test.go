@@ -94,12 +94,12 @@ func TestSyncs(t *testing.T) {
 			t.Fatal(err)
 		}
 		expect("Mount", 1)
-		u, err := s.Begin(ctx, "team/app", digest.SHA256)
-		if err != nil {
+		if _, err := s.Begin(ctx, "team/app", digest.SHA256); err != nil { // makes the folder
 			t.Fatal(err)
 		}
 		n.Store(0)
-		if u, err = s.Begin(ctx, "team/app", digest.SHA256); err != nil {
+		u, err := s.Begin(ctx, "team/app", digest.SHA256)
+		if err != nil {
 			t.Fatal(err)
 		}
 		expect("Begin", 0)
