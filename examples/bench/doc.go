@@ -36,6 +36,8 @@
 //   - HTTPLarge: 8 layers of 32 MiB over 4 connections, pushed once and pulled
 //     four times, and the server's peak memory with that; then with one
 //     layer of 1 GiB. Files are under the temporary folder, not synced.
+//   - HTTPPushReferrer: a push to a subject that has 100, and 100,000,
+//     referrers; "x bare" is times the first.
 //   - HTTPReferrers: pages of the referrers of a subject that has 100,000,
 //     beside a handler that writes the same bytes ready-made.
 package bench

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -185,6 +186,29 @@ func BenchmarkHTTPReferrers(b *testing.B) {
 			"us": micros(wall), "bare us": micros(bareWall), "x": float64(wall) / float64(bareWall)}
 	})
 	printTable("referrers of a subject that has 100,000", names, []string{"CPU us", "bare CPU us", "x CPU", "us", "bare us", "x"}, results)
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkHTTPPushReferrer is the push that registries with one list per
+// subject pay for by its length.
+func BenchmarkHTTPPushReferrer(b *testing.B) {
+	const n = 500 // few beside what is there, but for the first row
+	docs := make([][]byte, n)
+	for i := range docs {
+		docs[i] = referrer(manyReferrers+i, manyReferrers)
+	}
+	names := []string{"referrers-100", "referrers"}
+	results := inTurn(names, func(name string) figures {
+		p := start(name)
+		defer p.stop()
+		wall, cpu := p.measure(b, 4, n, func(c *client, i int) error {
+			_, err := c.do(http.StatusCreated, "PUT", repo+"/manifests/"+string(digest.FromBytes(docs[i])), manifest.MediaTypeImage, net.Buffers{docs[i]})
+			return err
+		})
+		return figures{"CPU us": micros(cpu) / n, "us": micros(wall) / n}
+	})
+	results["bare"] = results["referrers-100"] // what the ratio is to
+	printTable("a push over HTTP to a subject that has 100 and 100,000 referrers", names, []string{"CPU us", timesBare, "us"}, results)
 	b.ReportMetric(0, "ns/op")
 }
 

@@ -46,7 +46,8 @@ var servers = map[string]func(dir string) http.Handler{
 	"ggcr, files": func(dir string) http.Handler {
 		return registry.New(quiet, registry.WithBlobHandler(registry.NewDiskBlobHandler(dir)))
 	},
-	"referrers": func(string) http.Handler { return newReferrers(manyReferrers) },
+	"referrers":     func(string) http.Handler { return newReferrers(manyReferrers) },
+	"referrers-100": func(string) http.Handler { return newReferrers(100) },
 }
 
 var registries = []string{"bare", "bare, files", "wharfage", "wharfage, files", "ggcr", "ggcr, files"}
