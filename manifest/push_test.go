@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -200,6 +202,37 @@ func TestAChildOfAnyTypeIsRequiredAtCommit(t *testing.T) {
 		if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestAnIndexThatRepeatsAChildCostsWhatItIs: what a large child has is not
+// fetched for each entry that names it.
+func TestAnIndexThatRepeatsAChildCostsWhatItIs(t *testing.T) {
+	p := newPusher()
+	annotations := map[string]string{}
+	for i := range 50_000 {
+		annotations[fmt.Sprintf("k%06d", i)] = ""
+	}
+	raw, child, err := manifest.IndexDraft{Annotations: annotations}.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw}); err != nil {
+		t.Fatal(err)
+	}
+	child.Annotations = nil
+	raw, _, err = manifest.IndexDraft{Manifests: slices.Repeat([]ocispec.Descriptor{child}, 1000)}.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := p.Push(t.Context(), "r", manifest.PushRequest{Raw: raw}); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > 5*uint64(len(raw)) {
+		t.Errorf("%d bytes were allocated for an index of %d", got, len(raw))
 	}
 }
 

@@ -44,6 +44,15 @@ var mutants = []struct {
 	{"stat touches too late", "Stat/a_promise_and_a_deletion", func(g good) blob.Store { return statLate{g} }},
 	{"repositories leak", "Reader/a_blob_is_visible", func(g good) blob.Store { return leaks{g} }},
 	{"mount from anywhere", "Mount/what_the_source", func(g good) blob.Store { return mountsAny{g} }},
+	{"locate remembers", "Locate/it_lists", func(g good) blob.Store { return locates{g, func(r []string) []string { return append(r, "gone") }} }},
+	{"locate in another order", "Locate/it_lists", func(g good) blob.Store {
+		return locates{g, func(r []string) []string {
+			slices.SortFunc(r, func(a, b string) int {
+				return strings.Compare(strings.ReplaceAll(a, "/", "+"), strings.ReplaceAll(b, "/", "+"))
+			})
+			return r
+		}}
+	}},
 	{"mount is no touch", "Mount/it_is_a_touch", func(g good) blob.Store { return mountNoTouch{g} }},
 	{"delete ignores cutoff", "Delete/it_refuses_what_was_touched", func(g good) blob.Store { return deletesYoung{g} }},
 	{"delete in all repositories", "Delete/it_removes", func(g good) blob.Store { return deletesAll{g} }},
@@ -131,6 +140,33 @@ type good struct {
 
 func (g good) base() *memblob.Store { return g.Store }
 func (g good) folder() string       { return g.dir }
+
+// locates rewrites what Locate lists.
+type locates struct {
+	good
+	f func([]string) []string
+}
+
+func (s locates) Locate(ctx context.Context, dgst digest.Digest) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		var repos []string
+		for repo, err := range s.good.Locate(ctx, dgst) {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			repos = append(repos, repo)
+		}
+		if repos == nil {
+			return
+		}
+		for _, repo := range s.f(repos) {
+			if !yield(repo, nil) {
+				return
+			}
+		}
+	}
+}
 
 type putsBad struct{ good }
 

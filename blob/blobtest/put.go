@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -172,6 +173,38 @@ var putClauses = []clause{
 				k.lacks(otherRepo, dgst, "the mount was refused")
 			}
 		})
+	}},
+	{"Locate/it lists the repositories that have the blob, in byte order", func(k *kit) {
+		l, ok := k.s.(blob.Locator)
+		if !ok {
+			k.Skip("the store is no blob.Locator")
+		}
+		dgst := digest.FromString("content")
+		want := []string{"a", "a-b", "a.b", "a/b", "a_b", "ab", "b"} // the order of "-", ".", "/" and "_"
+		for _, repo := range []string{"b", "a_b", "a/b", "ab", "a.b", "a", "a-b", "gone"} {
+			k.put(repo, "content")
+		}
+		k.put("other", "something else")
+		k.ok(k.s.Delete(k.Context(), "gone", dgst, never), "Delete")
+		var got []string
+		for repo, err := range l.Locate(k.Context(), dgst) {
+			k.ok(err, "Locate")
+			got = append(got, repo)
+		}
+		if !slices.Equal(got, want) {
+			k.Errorf("Locate lists %q, want %q", got, want)
+		}
+		for range l.Locate(k.Context(), dgst) {
+			break
+		}
+		for repo, err := range l.Locate(k.Context(), digest.FromString("nowhere")) {
+			k.Errorf("Locate of a blob that is nowhere yields %q, %v", repo, err)
+		}
+		var last error
+		for _, err := range l.Locate(k.canceled(), dgst) {
+			last = err
+		}
+		k.is(last, context.Canceled, "Locate", "a listing ends in ctx's error")
 	}},
 	{"Mount/it is a touch", func(k *kit) {
 		k.clock()
