@@ -22,6 +22,7 @@ var arrows = map[string]map[string]string{
 	"internal/ocidigest":      {},
 	"internal/strictjson":     {},
 	"internal/vectors":        {},
+	"lifecycle":               {},
 	"blob":                    {"internal/ocidigest": "digests are checked and computed in one place"},
 	"blob/memblob":            {"blob": "its contract"},
 	"blob/dirblob":            {"blob": "its contract", "internal/ocidigest": "a file name is a digest only if it is checked"},

@@ -31,6 +31,7 @@ const (
 	codeUnauthorized        = "UNAUTHORIZED"
 	codeDenied              = "DENIED"
 	codeUnsupported         = "UNSUPPORTED"
+	codeTooManyRequests     = "TOOMANYREQUESTS"
 )
 
 // codeUnknown is for answers 5xx, which the list of the specification does not
@@ -141,6 +142,7 @@ var answers = []struct {
 	{blob.ErrSize, http.StatusBadRequest, codeSizeInvalid},
 	{blob.ErrOffset, http.StatusRequestedRangeNotSatisfiable, codeUploadInvalid},
 	{blob.ErrConflict, http.StatusRequestedRangeNotSatisfiable, codeUploadInvalid}, // of an upload: somebody else was first
+	{blob.ErrTooMany, http.StatusTooManyRequests, codeTooManyRequests},
 	{blob.ErrUnsupported, http.StatusBadRequest, codeUnsupported},
 	{blob.ErrRange, http.StatusRequestedRangeNotSatisfiable, codeSizeInvalid},
 	{syscall.ENOSPC, http.StatusInsufficientStorage, codeUnknown},

@@ -24,8 +24,9 @@ import (
 // http.ServeMux in front of it is to have the patterns "/v2" and "/v2/"; that it
 // redirects paths with "//" or ".." does no harm, since no name has them.
 //
-// Uploads that clients begin and leave stay until somebody ends them: call the
-// Sweep method of the blob store now and then.
+// Uploads that clients begin and leave, and blobs that nothing needs, stay until
+// they are collected. A GET of a blob is answered with a redirect if Blobs is a
+// [blob.Redirector] and names a URL.
 type Handler struct {
 	Blobs     blob.Store
 	Manifests manifest.Store

@@ -46,6 +46,18 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, rt route) erro
 	if matchesETag(r.Header["If-None-Match"], dgst) {
 		return h.notModified(w, r, rt, dgst)
 	}
+	if store, ok := h.Blobs.(blob.Redirector); ok {
+		url, err := store.Redirect(r.Context(), rt.repo, dgst)
+		if err != nil {
+			return err
+		}
+		if url != "" { // the client sends its Range there
+			setContent(w, "", dgst)
+			w.Header().Set("Location", url)
+			w.WriteHeader(http.StatusTemporaryRedirect)
+			return nil
+		}
+	}
 	var want byteRange
 	if v := r.Header.Get("Range"); v != "" && (r.Header.Get("If-Range") == "" || r.Header.Get("If-Range") == etag(dgst)) {
 		want = parseRange(v)

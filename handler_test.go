@@ -412,3 +412,59 @@ func FuzzRoute(f *testing.F) {
 		}
 	})
 }
+
+// elsewhere is a store that sends clients elsewhere for blobs of some size.
+type elsewhere struct {
+	blob.Store
+	err error
+}
+
+func (s elsewhere) Redirect(ctx context.Context, repo string, dgst digest.Digest) (string, error) {
+	infos, err := s.Stat(ctx, repo, []digest.Digest{dgst})
+	switch {
+	case err != nil || s.err != nil:
+		return "", errors.Join(err, s.err)
+	case infos[0].Digest == "":
+		return "", blob.ErrNotFound
+	case infos[0].Size < 10:
+		return "", nil
+	}
+	return "https://bytes.example/" + dgst.Encoded() + "?signature=x", nil
+}
+
+func TestBlobsMayBeServedFromElsewhere(t *testing.T) {
+	h := NewMemory()
+	put := func(content string) digest.Digest {
+		desc := ocispec.Descriptor{Digest: digest.FromString(content), Size: int64(len(content))}
+		if err := blob.Put(t.Context(), h.Blobs, "app", desc, strings.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+		return desc.Digest
+	}
+	large, small := put("large enough to go"), put("small")
+	get := func(method string, dgst digest.Digest) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(method, "/v2/app/blobs/"+string(dgst), nil)
+		r.Header.Set("Range", "bytes=1-2")
+		h.ServeHTTP(w, r)
+		return w
+	}
+	memory := h.Blobs
+	h.Blobs = elsewhere{memory, nil}
+	if w := get("GET", large); w.Code != 307 || w.Header().Get("Location") != "https://bytes.example/"+large.Encoded()+"?signature=x" || w.Body.Len() > 0 {
+		t.Errorf("GET of a large blob: %d %v", w.Code, w.Header())
+	}
+	if w := get("HEAD", large); w.Code != 200 || w.Header().Get("Location") != "" {
+		t.Errorf("HEAD of a large blob: %d %v", w.Code, w.Header())
+	}
+	if w := get("GET", small); w.Code != 206 || w.Body.String() != "ma" {
+		t.Errorf("GET of a small blob: %d %q", w.Code, w.Body)
+	}
+	if w := get("GET", digest.FromString("not there")); w.Code != 404 {
+		t.Errorf("GET of no blob: %d", w.Code)
+	}
+	h.Blobs = elsewhere{memory, errors.New("store is down")}
+	if w := get("GET", large); w.Code != 500 {
+		t.Errorf("GET with a store that fails: %d", w.Code)
+	}
+}

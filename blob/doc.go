@@ -19,6 +19,10 @@
 //     because of that answer has time to push the manifest that needs the blob.
 //   - [Deleter].Delete hides it at once.
 //
+// # Below a store
+//
+// A store that has a database for links and sessions keeps bytes in [Objects].
+//
 // # Errors
 //
 // Each error that a caller can act on is found with [errors.Is]:
@@ -33,6 +37,7 @@
 //   - [ErrRange]: the range asked for begins beyond the end of the blob.
 //   - [ErrConflict]: somebody else changed the session first, or a blob may not
 //     be deleted now.
+//   - [ErrTooMany] (TOOMANYREQUESTS): the store takes no more sessions for now.
 //   - [ErrUnsupported]: the digest's algorithm is not sha256 or sha512, or the
 //     store cannot do what was asked.
 //

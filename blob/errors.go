@@ -16,6 +16,7 @@ var (
 	ErrOffset         = errors.New("chunk out of order")
 	ErrRange          = errors.New("range begins beyond the end")
 	ErrConflict       = errors.New("conflict")
+	ErrTooMany        = errors.New("too many uploads under way")
 	ErrUnsupported    = fmt.Errorf("blob: %w", errors.ErrUnsupported)
 )
 

@@ -72,7 +72,8 @@ type Upload struct {
 // Uploads keeps sessions. An ID is an unguessable string of 16 to 64
 // characters of [a-zA-Z0-9_-], unique in the store.
 type Uploads interface {
-	// Begin starts an empty session.
+	// Begin starts an empty session. One that is still empty may end with the
+	// process: nothing of it was acknowledged.
 	Begin(ctx context.Context, repo string, alg digest.Algorithm) (Upload, error)
 
 	// Lookup returns the session as last saved. ErrUploadNotFound, also when id

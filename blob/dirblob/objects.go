@@ -30,9 +30,9 @@ import (
 // no fast way to find one of many thousand files in a folder, let keys have
 // folders.
 //
-// Methods may be called from many goroutines and, with the exception of Sweep,
-// from many processes at once. Errors: [blob.ErrNotFound] for a key that is not
-// there.
+// It implements [blob.Objects] and more: Put replaces what is there, and Delete
+// says [blob.ErrNotFound]. Methods may be called from many goroutines and, with
+// the exception of Sweep, from many processes at once.
 type Objects struct {
 	Dir string // made when first needed; one file system
 
@@ -48,12 +48,10 @@ type Objects struct {
 	made map[string]struct{} // folders known to be there, durably
 }
 
-// Object is what is known of the bytes under a key.
-type Object struct {
-	Key     string
-	Size    int64
-	ModTime time.Time // of the last Put, Join or Touch
-}
+var _ interface {
+	blob.Objects
+	blob.ObjectSweeper
+} = (*Objects)(nil)
 
 const (
 	temp       = "~tmp" // no key has a component of this name
@@ -155,7 +153,7 @@ func (o *Objects) Rename(ctx context.Context, from, to string) error {
 }
 
 // Stat tells size and time of an object.
-func (o *Objects) Stat(ctx context.Context, key string) (Object, error) {
+func (o *Objects) Stat(ctx context.Context, key string) (blob.Object, error) {
 	path, err := o.path(key)
 	if err == nil {
 		err = ctx.Err()
@@ -165,9 +163,9 @@ func (o *Objects) Stat(ctx context.Context, key string) (Object, error) {
 		fi, err = stat(path)
 	}
 	if err != nil {
-		return Object{}, keyError("stat", key, err)
+		return blob.Object{}, keyError("stat", key, err)
 	}
-	return Object{Key: key, Size: fi.Size(), ModTime: fi.ModTime()}, nil
+	return blob.Object{Key: key, Size: fi.Size(), ModTime: fi.ModTime()}, nil
 }
 
 // stat finds regular files only.
@@ -182,19 +180,19 @@ func stat(path string) (fs.FileInfo, error) {
 // Open returns n bytes of the object from off on, as [blob.Reader] says. The
 // reader implements [io.WriterTo] such that a network connection can take the
 // bytes from the operating system.
-func (o *Objects) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, Object, error) {
+func (o *Objects) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, blob.Object, error) {
 	path, err := o.path(key)
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return nil, Object{}, keyError("open", key, err)
+		return nil, blob.Object{}, keyError("open", key, err)
 	}
 	r, fi, err := open(path, off, n)
 	if err != nil {
-		return nil, Object{}, keyError("open", key, err)
+		return nil, blob.Object{}, keyError("open", key, err)
 	}
-	return r, Object{Key: key, Size: fi.Size(), ModTime: fi.ModTime()}, nil
+	return r, blob.Object{Key: key, Size: fi.Size(), ModTime: fi.ModTime()}, nil
 }
 
 func open(path string, off, n int64) (*section, fs.FileInfo, error) {
@@ -301,8 +299,8 @@ func (o *Objects) Delete(ctx context.Context, key string) error {
 // List yields the objects whose keys begin with the folder under, which is a
 // key or empty, in byte order, after the key after. It reads one folder at a
 // time. What is put or deleted meanwhile may be seen or not.
-func (o *Objects) List(ctx context.Context, under, after string) iter.Seq2[Object, error] {
-	return func(yield func(Object, error) bool) {
+func (o *Objects) List(ctx context.Context, under, after string) iter.Seq2[blob.Object, error] {
+	return func(yield func(blob.Object, error) bool) {
 		dir, prefix := o.Dir, ""
 		err := ctx.Err()
 		if under != "" && err == nil {
@@ -310,7 +308,7 @@ func (o *Objects) List(ctx context.Context, under, after string) iter.Seq2[Objec
 			dir, err = o.path(under)
 		}
 		if err != nil {
-			yield(Object{}, keyError("list", under, err))
+			yield(blob.Object{}, keyError("list", under, err))
 			return
 		}
 		o.list(ctx, dir, prefix, after, yield)
@@ -318,15 +316,15 @@ func (o *Objects) List(ctx context.Context, under, after string) iter.Seq2[Objec
 }
 
 // list is false when the listing is to end.
-func (o *Objects) list(ctx context.Context, dir, prefix, after string, yield func(Object, error) bool) bool {
+func (o *Objects) list(ctx context.Context, dir, prefix, after string, yield func(blob.Object, error) bool) bool {
 	names, err := folder(dir)
 	if err != nil {
-		yield(Object{}, keyError("list", prefix, err))
+		yield(blob.Object{}, keyError("list", prefix, err))
 		return false
 	}
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
-			yield(Object{}, keyError("list", prefix, err))
+			yield(blob.Object{}, keyError("list", prefix, err))
 			return false
 		}
 		key := prefix + name
@@ -348,10 +346,10 @@ func (o *Objects) list(ctx context.Context, dir, prefix, after string, yield fun
 			continue
 		}
 		if err != nil {
-			yield(Object{}, keyError("list", key, err))
+			yield(blob.Object{}, keyError("list", key, err))
 			return false
 		}
-		if !yield(Object{Key: key, Size: fi.Size(), ModTime: fi.ModTime()}, nil) {
+		if !yield(blob.Object{Key: key, Size: fi.Size(), ModTime: fi.ModTime()}, nil) {
 			return false
 		}
 	}
