@@ -23,6 +23,8 @@ var arrows = map[string]map[string]string{
 	"internal/strictjson":     {},
 	"internal/vectors":        {},
 	"lifecycle":               {},
+	"lifecycle/mempulls":      {"lifecycle": "its contract"},
+	"lifecycle/lifecycletest": {"lifecycle": "the contract it checks"},
 	"blob":                    {"internal/ocidigest": "digests are checked and computed in one place"},
 	"blob/memblob":            {"blob": "its contract"},
 	"blob/dirblob":            {"blob": "its contract", "internal/ocidigest": "a file name is a digest only if it is checked"},
@@ -32,6 +34,13 @@ var arrows = map[string]map[string]string{
 	"manifest/manifesttest":   {"manifest": "the contract it checks"},
 	"referrers":               {"manifest": "an index is derived from manifests"},
 	"referrers/referrerstest": {"referrers": "the contract it checks", "manifest": "where referrers come from"},
+	"wharfagetest": {
+		"":                      "the Handler whose word it checks",
+		"blob":                  "the contract of what it looks into",
+		"blob/blobtest":         "faults",
+		"manifest":              "the contract of what it looks into",
+		"manifest/manifesttest": "faults",
+	},
 	"": {
 		"blob":                 "the registry is assembled here",
 		"manifest":             "the registry is assembled here",

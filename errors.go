@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"syscall"
 	"time"
 
 	specs "github.com/opencontainers/distribution-spec/specs-go/v1"
@@ -121,6 +120,11 @@ func classify(err error) (status int, code string) {
 			return c.status, c.code
 		}
 	}
+	for _, full := range diskFull {
+		if errors.Is(err, full) {
+			return http.StatusInsufficientStorage, codeUnknown
+		}
+	}
 	return http.StatusInternalServerError, codeUnknown
 }
 
@@ -145,7 +149,6 @@ var answers = []struct {
 	{blob.ErrTooMany, http.StatusTooManyRequests, codeTooManyRequests},
 	{blob.ErrUnsupported, http.StatusBadRequest, codeUnsupported},
 	{blob.ErrRange, http.StatusRequestedRangeNotSatisfiable, codeSizeInvalid},
-	{syscall.ENOSPC, http.StatusInsufficientStorage, codeUnknown},
 }
 
 // Of a refused body so much is read, after the answer; then the connection is

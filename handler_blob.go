@@ -46,7 +46,7 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, rt route) erro
 	if matchesETag(r.Header["If-None-Match"], dgst) {
 		return h.notModified(w, r, rt, dgst)
 	}
-	if store, ok := h.Blobs.(blob.Redirector); ok {
+	if store, ok := blob.As[blob.Redirector](h.Blobs); ok {
 		url, err := store.Redirect(r.Context(), rt.repo, dgst)
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@ package blob
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -25,17 +26,24 @@ var (
 type Error struct {
 	Op     string // "put", "open", "append" …
 	Repo   string
-	Digest digest.Digest // what was asked for; "" for an upload
+	Digest digest.Digest // what was asked for; "" for an upload or the whole
 	ID     string        // of an upload
 	Err    error
 }
 
 func (e *Error) Error() string {
-	what := string(e.Digest)
-	if e.ID != "" {
-		what = "upload " + e.ID
+	var b strings.Builder
+	b.WriteString(e.Op)
+	switch {
+	case e.ID != "":
+		b.WriteString(" upload " + e.ID)
+	case e.Digest != "":
+		b.WriteString(" " + string(e.Digest))
 	}
-	return fmt.Sprintf("%s %s in %s: %v", e.Op, what, e.Repo, e.Err)
+	if e.Repo != "" {
+		b.WriteString(" in " + e.Repo)
+	}
+	return fmt.Sprintf("%s: %v", &b, e.Err)
 }
 
 func (e *Error) Unwrap() error { return e.Err }

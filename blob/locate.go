@@ -22,7 +22,7 @@ type Locator interface {
 func MountAny(ctx context.Context, s Store, repo string, dgst digest.Digest, may func(from string) bool) error {
 	const most = 100
 	notFound := &Error{Op: "mount", Repo: repo, Digest: dgst, Err: fmt.Errorf("in no other repository that may be read: %w", ErrNotFound)}
-	l, ok := s.(Locator)
+	l, ok := As[Locator](s)
 	if !ok {
 		return notFound
 	}

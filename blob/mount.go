@@ -21,7 +21,7 @@ type Mounter interface {
 //
 // Errors: ErrNotFound when from does not have it.
 func Mount(ctx context.Context, s Store, from, repo string, dgst digest.Digest) error {
-	if m, ok := s.(Mounter); ok {
+	if m, ok := As[Mounter](s); ok {
 		return fail("mount", repo, dgst, m.Mount(ctx, from, repo, dgst))
 	}
 	return fail("mount", repo, dgst, mountCopy(ctx, s, from, repo, dgst))

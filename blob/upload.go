@@ -101,7 +101,7 @@ func hashOf(ctx context.Context, s Uploads, u Upload, alg digest.Algorithm) (has
 	if u.Size == 0 {
 		return h, nil
 	}
-	again, ok := s.(Rereader)
+	again, ok := As[Rereader](s)
 	if !ok {
 		return nil, fmt.Errorf("session began with %s, not %s, and the store cannot read it back: begin with digest-algorithm=%s: %w",
 			u.Algorithm, alg, alg, ErrUnsupported)

@@ -8,6 +8,10 @@ import (
 // Outbox is implemented by stores that keep the event of each committed Change
 // until it is forgotten. It is written in the step that commits the change: no
 // event is lost, and none tells of what was not committed.
+//
+// A store may have a switch for that, since events that nobody forgets pile up.
+// While it is off, changes leave no event, and an empty listing says nothing of
+// what was committed: who needs events turns it on first.
 type Outbox interface {
 	// Events lists what was committed, after the position after; "" is before the
 	// first. Of two changes of one repository the one that committed later comes

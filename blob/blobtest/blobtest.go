@@ -40,14 +40,15 @@ type Options struct {
 
 // TestStore checks a store. Each subtest is named by the sentence it checks.
 // What is optional is checked if the store has it: [blob.Mounter],
-// [blob.Rereader], [blob.Locator].
+// [blob.Rereader], [blob.Locator], [blob.Catalog], [blob.Guarded],
+// [blob.SessionLister], [blob.Sweeper].
 func TestStore(t *testing.T, o Options) { testStore(t, o, time.Minute) }
 
 func testStore(t *testing.T, o Options, patience time.Duration) {
 	if o.Lease == 0 {
 		o.Lease = 24 * time.Hour
 	}
-	for _, list := range [][]clause{putClauses, readClauses, deleteClauses, listClauses, uploadClauses, raceClauses} {
+	for _, list := range [][]clause{putClauses, readClauses, deleteClauses, listClauses, uploadClauses, raceClauses, collectClauses} {
 		for _, c := range list {
 			t.Run(c.name, func(t *testing.T) {
 				c.check(&kit{T: t, Options: o, s: o.New(t), patience: patience})

@@ -26,7 +26,7 @@ func TestFaultyIsTransparent(t *testing.T) {
 }
 
 func TestFaultText(t *testing.T) {
-	for _, f := range []blobtest.Fault{{Call: 7}, {Op: "put", Call: 2}, {Op: "put", Call: 2, After: 100}, {Op: "save", Call: 1, Late: true}} {
+	for _, f := range []blobtest.Fault{{Call: 7}, {Op: "put", Call: 2}, {Op: "put", Call: 2, After: 100}, {Op: "save", Call: 1, Late: true}, {Call: 3, Late: true, Sticky: true}, {Op: "append", Call: 3, After: 1, Sticky: true}} {
 		got, err := blobtest.ParseFault(f.String())
 		if err != nil || got != f {
 			t.Errorf("ParseFault(%q) = %+v, %v, want %+v", f, got, err, f)
@@ -37,6 +37,31 @@ func TestFaultText(t *testing.T) {
 			t.Errorf("ParseFault(%q) has no error", bad)
 		}
 	}
+}
+
+func abilities(s blob.Store) (out string) {
+	add := func(name string, ok bool) {
+		if ok {
+			out += name + " "
+		}
+	}
+	_, ok := blob.As[blob.Mounter](s)
+	add("Mounter", ok)
+	_, ok = blob.As[blob.Rereader](s)
+	add("Rereader", ok)
+	_, ok = blob.As[blob.Locator](s)
+	add("Locator", ok)
+	_, ok = blob.As[blob.Redirector](s)
+	add("Redirector", ok)
+	_, ok = blob.As[blob.Catalog](s)
+	add("Catalog", ok)
+	_, ok = blob.As[blob.Guarded](s)
+	add("Guarded", ok)
+	_, ok = blob.As[blob.SessionLister](s)
+	add("SessionLister", ok)
+	_, ok = blob.As[blob.Sweeper](s)
+	add("Sweeper", ok)
+	return out
 }
 
 func TestFaultyAbilities(t *testing.T) {
@@ -71,17 +96,22 @@ func TestFaultyAbilities(t *testing.T) {
 			blob.Rereader
 			blob.Locator
 		}{mem, mem, mem},
+		struct {
+			blob.Store
+			blob.Redirector
+			blob.Sweeper
+		}{mem, nil, nil},
+		struct {
+			blob.Store
+			blob.Catalog
+			blob.Guarded
+			blob.SessionLister
+		}{mem, nil, nil, nil},
 	}
 	for i, s := range stores {
 		f, _ := blobtest.Faulty(s, blobtest.Fault{})
-		_, m1 := s.(blob.Mounter)
-		_, m2 := f.(blob.Mounter)
-		_, r1 := s.(blob.Rereader)
-		_, r2 := f.(blob.Rereader)
-		_, l1 := s.(blob.Locator)
-		_, l2 := f.(blob.Locator)
-		if m1 != m2 || r1 != r2 || l1 != l2 {
-			t.Errorf("store %d: Mounter %v, Rereader %v, Locator %v became %v, %v, %v", i, m1, r1, l1, m2, r2, l2)
+		if had, has := abilities(s), abilities(f); had != has {
+			t.Errorf("store %d: %s became %s", i, had, has)
 		}
 		if got := fmt.Sprint(f); got != "*#0" {
 			t.Errorf("store %d prints as %q", i, got)
@@ -182,5 +212,43 @@ func TestFaultInBody(t *testing.T) {
 	got, err := io.ReadAll(r)
 	if string(got) != "con" || !errors.Is(err, blobtest.ErrFault) || surfaced() != 1 {
 		t.Fatalf("read %q, %v; surfaced %d times", got, err, surfaced())
+	}
+}
+
+func TestStickyFaultsStay(t *testing.T) {
+	s, surfaced := blobtest.Faulty(&memblob.Store{}, blobtest.Fault{Op: "stat", Call: 2, Sticky: true})
+	for i := range 4 {
+		if _, err := s.Stat(t.Context(), "a", nil); (err == nil) != (i == 0) {
+			t.Errorf("call %d: %v", i+1, err)
+		}
+	}
+	if _, err := s.Begin(t.Context(), "a", digest.SHA256); err != nil || surfaced() != 3 {
+		t.Errorf("Begin: %v; surfaced %d times", err, surfaced())
+	}
+}
+
+// What a lost answer told of was done all the same.
+func TestLateFaultsDoTheWork(t *testing.T) {
+	ctx := t.Context()
+	mem := &memblob.Store{}
+	fail := func(op string) blob.Store {
+		s, _ := blobtest.Faulty(mem, blobtest.Fault{Op: op, Call: 1, Late: true})
+		return s
+	}
+	if _, err := fail("begin").Begin(ctx, "a", digest.SHA256); !errors.Is(err, blobtest.ErrFault) {
+		t.Errorf("Begin: %v", err)
+	}
+	sessions := 0
+	for _, err := range mem.Sessions(ctx, "") {
+		if sessions++; err != nil {
+			t.Error(err)
+		}
+	}
+	desc := ocispec.Descriptor{Digest: digest.FromString("content"), Size: 7}
+	if err := blob.Put(ctx, fail("put"), "a", desc, strings.NewReader("content")); !errors.Is(err, blobtest.ErrFault) {
+		t.Errorf("Put: %v", err)
+	}
+	if _, err := blob.ReadAll(ctx, mem, "a", desc); err != nil || sessions != 1 {
+		t.Errorf("%d sessions; ReadAll: %v", sessions, err)
 	}
 }

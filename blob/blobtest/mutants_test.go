@@ -74,6 +74,24 @@ var mutants = []struct {
 	{"abort keeps", "Abort/it_ends", func(g good) blob.Store { return abortKeeps{g} }},
 	{"abort ends whatever is there", "Abort/it_ends", func(g good) blob.Store { return abortsAny{g} }},
 	{"reread forgets the last chunk", "Reread/", func(g good) blob.Store { return rereadShort{g} }},
+	{"repos remembers", "Repos/it_lists", func(g good) blob.Store { return reposMutant{g, reposForever} }},
+	{"repos includes after", "Repos/it_lists", func(g good) blob.Store { return reposMutant{g, reposFrom} }},
+	{"repos in another order", "Repos/it_lists", func(g good) blob.Store { return reposMutant{g, reposFolders} }},
+	{"repos swallows its error", "Repos/it_ends_at", func(g good) blob.Store { return reposMutant{g, reposSilent} }},
+	{"guarded without a guard", "Guarded/", func(g good) blob.Store { return saysGuarded{g, true} }},
+	{"never guarded", "Guarded/", func(g good) blob.Store { return saysGuarded{g, false} }},
+	{"sessions of one repository", "Sessions/it_lists", func(g good) blob.Store { return sessionsMutant{g, sessionsOfOne} }},
+	{"sessions includes after", "Sessions/it_lists", func(g good) blob.Store { return sessionsMutant{g, sessionsFrom} }},
+	{"sessions without their state", "Sessions/what_is_listed", func(g good) blob.Store { return sessionsMutant{g, sessionsBare} }},
+	{"sessions swallows its error", "Sessions/it_ends_at", func(g good) blob.Store { return sessionsMutant{g, sessionsSilent} }},
+	{"no mutant on a disk", "", func(g good) blob.Store { return onDisk(g) }},
+	{"sweep removes nothing", "Sweep/it_removes", func(g good) blob.Store { return &sweeps{disk: onDisk(g), mutate: sweepNothing} }},
+	{"sweep counts only", "Sweep/it_removes", func(g good) blob.Store { return &sweeps{disk: onDisk(g), mutate: sweepSilently} }},
+	{"dry sweep removes", "Sweep/with_dry", func(g good) blob.Store { return &sweeps{disk: onDisk(g), mutate: sweepWet} }},
+	{"sweep spares nobody", "Sweep/it_leaves_alone", func(g good) blob.Store { return &sweeps{disk: onDisk(g), mutate: sweepYoung} }},
+	{"sweep takes what is saved", "Sweep/it_removes", func(g good) blob.Store { return &sweeps{disk: onDisk(g), mutate: sweepSaved} }},
+	{"a call that sweep has overtaken commits what is left", "Sweep/a_call_that_began_earlier", func(g good) blob.Store { return &putsLeftovers{disk: onDisk(g)} }},
+	{"sweep ignores ctx", "Sweep/it_ends_in", func(g good) blob.Store { return &sweeps{disk: onDisk(g), mutate: sweepForever} }},
 }
 
 const mutantVar = "BLOBTEST_MUTANT"
@@ -114,12 +132,23 @@ func TestMutant(t *testing.T) {
 			testStore(t, Options{
 				New: func(t testing.TB) blob.Store { return m.mutate(good{&memblob.Store{}, t.TempDir()}) },
 				SetNow: func(s blob.Store, now func() time.Time) {
+					if s, ok := s.(interface{ setNow(func() time.Time) }); ok {
+						s.setNow(now)
+						return
+					}
 					s.(interface{ base() *memblob.Store }).base().Now = now
 				},
 				SetGuard: func(s blob.Store, g blob.Guard) {
+					if s, ok := s.(interface{ setGuard(blob.Guard) }); ok {
+						s.setGuard(g)
+						return
+					}
 					s.(interface{ base() *memblob.Store }).base().Guard = g
 				},
 				Things: func(t testing.TB, s blob.Store) int {
+					if s, ok := s.(interface{ things(t testing.TB) int }); ok {
+						return s.things(t)
+					}
 					names, err := filepath.Glob(filepath.Join(s.(interface{ folder() string }).folder(), "*"))
 					if err != nil {
 						t.Fatal(err)

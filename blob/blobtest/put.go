@@ -175,7 +175,7 @@ var putClauses = []clause{
 		})
 	}},
 	{"Locate/it lists the repositories that have the blob, in byte order", func(k *kit) {
-		l, ok := k.s.(blob.Locator)
+		l, ok := blob.As[blob.Locator](k.s)
 		if !ok {
 			k.Skip("the store is no blob.Locator")
 		}
@@ -218,7 +218,7 @@ var putClauses = []clause{
 		k.touched(otherRepo, dgst, later.Add(2*k.Lease))
 	}},
 	{"Locate/it lists the repositories that have the blob", func(k *kit) {
-		l, ok := k.s.(blob.Locator)
+		l, ok := blob.As[blob.Locator](k.s)
 		if !ok {
 			k.Skip("the store is no Locator")
 		}

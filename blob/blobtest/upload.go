@@ -237,7 +237,7 @@ var uploadClauses = []clause{
 		k.leavesNothing(func() {
 			for _, last := range []io.Reader{nil, strings.NewReader("two"), strings.NewReader(long(2 << 20))} {
 				for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-					if _, ok := k.s.(blob.Rereader); !ok && alg == digest.SHA512 {
+					if _, ok := blob.As[blob.Rereader](k.s); !ok && alg == digest.SHA512 {
 						continue
 					}
 					err := blob.Finish(k.Context(), k.s, u, -1, last, alg.FromString("else"))
@@ -284,7 +284,7 @@ var uploadClauses = []clause{
 		k.has(repo, dgst, "onetwothree")
 	}},
 	{"Reread/it returns the bytes of u", func(k *kit) {
-		s, ok := k.s.(blob.Rereader)
+		s, ok := blob.As[blob.Rereader](k.s)
 		if !ok {
 			k.Skip("the store is no Rereader")
 		}

@@ -20,12 +20,13 @@
 //
 // A blob costs two syncs, of its file and of its folder. The first use of a
 // folder in the life of a Store costs one more. A chunk of an upload costs
-// three, of its file, the session and their folder. On Windows folders are not
-// synced, and a blob that is being read can be neither deleted nor put anew.
-// With Unsynced nothing is synced.
+// four, of its file, of the session and of their folder after each. On Windows
+// folders are not synced, and a blob that is being read can be neither deleted
+// nor put anew. With Unsynced nothing is synced.
 //
 // After a crash only uploads/ and ~tmp/ can hold anything that is of no use;
-// [Store.Sweep] removes it by age.
+// [blob.Collect] removes it, by way of [Store.Sweep], and sessions that nobody
+// continues.
 package dirblob
 
 import (
@@ -48,9 +49,10 @@ import (
 	"github.com/wharfage/wharfage/internal/ocidigest"
 )
 
-// Store implements [blob.Store], [blob.Mounter] and [blob.Rereader]. A directory
-// is for one Store at a time, in one process: its locks are in memory. It must not be
-// copied after its first use.
+// Store implements [blob.Store], [blob.Mounter], [blob.Rereader],
+// [blob.Locator] and what [blob.Collect] asks for. A directory is for one Store
+// at a time, in one process: its locks are in memory. It must not be copied
+// after its first use.
 //
 // A mount is a hard link, so that a touch in one of the repositories touches in
 // all, and a blob may be kept for longer than its own repository asks for.
@@ -72,6 +74,11 @@ var _ interface {
 	blob.Store
 	blob.Mounter
 	blob.Rereader
+	blob.Locator
+	blob.Catalog
+	blob.Guarded
+	blob.SessionLister
+	blob.Sweeper
 } = (*Store)(nil)
 
 // stripes are locks for more things than there are locks.

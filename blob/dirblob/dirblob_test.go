@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -110,7 +111,7 @@ func TestSyncs(t *testing.T) {
 		if u, err = blob.Append(ctx, s, u, 3, strings.NewReader("tent")); err != nil {
 			t.Fatal(err)
 		}
-		expect("Append", 3)
+		expect("Append", 4)
 		if err := blob.Finish(ctx, s, u, -1, nil, dgst); err != nil {
 			t.Fatal(err)
 		}
@@ -166,19 +167,36 @@ func TestLeftovers(t *testing.T) {
 	if _, err := s.Lookup(ctx, "team/app", stray); !errors.Is(err, blob.ErrUploadNotFound) {
 		t.Errorf("Lookup of a session without its file = %v", err)
 	}
-	if n, err := s.Sweep(ctx, time.Now().Add(-time.Hour)); n != 0 || err != nil {
-		t.Errorf("Sweep of what is young = %d, %v", n, err)
+	swept := func(cutoff time.Time, dry bool) (keys []string) {
+		t.Helper()
+		for obj, err := range s.Sweep(ctx, cutoff, dry) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, obj.Key)
+		}
+		return keys
+	}
+	if got := swept(time.Now().Add(-time.Hour), false); len(got) != 0 {
+		t.Errorf("Sweep of what is young = %q", got)
+	}
+	would := swept(time.Now().Add(time.Hour), true)
+	if got := swept(time.Now().Add(time.Hour), false); len(got) != 5 || !slices.Equal(got, would) {
+		t.Errorf("Sweep = %q, want five files, and the same dry: %q", got, would)
 	}
 	if u, err = s.Lookup(ctx, "team/app", u.ID); err != nil || u.Size != 5 {
 		t.Fatalf("Lookup = %+v, %v", u, err)
 	}
-	if n, err := s.Sweep(ctx, time.Now().Add(time.Hour)); n != 4 || err != nil {
-		t.Errorf("Sweep = %d, %v, want a file and three sessions", n, err)
-	}
 	for _, path := range files(t, dir) {
-		if strings.HasPrefix(path, "~tmp") || strings.HasPrefix(path, "uploads/") && path != "uploads/README" {
+		if strings.HasPrefix(path, "~tmp") || strings.HasPrefix(path, "uploads/") && !strings.HasPrefix(path, "uploads/"+u.ID) && path != "uploads/README" {
 			t.Errorf("Sweep has left %s", path)
 		}
+	}
+	if err := s.Abort(ctx, u); err != nil {
+		t.Error(err)
+	}
+	if got, err := filepath.Glob(filepath.Join(dir, "uploads", "*")); len(got) != 1 || err != nil {
+		t.Errorf("uploads/ has %q, %v", got, err)
 	}
 	if _, err := blob.ReadAll(ctx, s, "team/app", ocispec.Descriptor{Digest: dgst, Size: 7}); err != nil {
 		t.Error(err)
@@ -211,6 +229,53 @@ func TestHalfCommit(t *testing.T) {
 		if !errors.Is(err, blob.ErrUploadNotFound) {
 			t.Errorf("%s = %v, want ErrUploadNotFound", what, err)
 		}
+	}
+}
+
+// What cannot be read is kept, and told; the rest is not affected.
+func TestDamagedSessionStays(t *testing.T) {
+	ctx := t.Context()
+	s := &Store{Dir: t.TempDir(), Unsynced: true}
+	var ids []string
+	for range 3 {
+		u, err := s.Begin(ctx, "a", digest.SHA256)
+		if err == nil {
+			u, err = blob.Append(ctx, s, u, 0, strings.NewReader("content"))
+		}
+		if err == nil {
+			_, err = s.Append(ctx, u, strings.NewReader("never saved"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, u.ID)
+	}
+	slices.Sort(ids)
+	if err := os.WriteFile(filepath.Join(s.sessionDir(ids[1]), sessionName), []byte(`{"repo":"a","sta`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	damaged := len(files(t, s.sessionDir(ids[1])))
+	var got []string
+	var failed error
+	for u, err := range s.Sessions(ctx, "") {
+		if failed = err; err == nil {
+			got = append(got, u.ID)
+		}
+	}
+	if !slices.Equal(got, []string{ids[0], ids[2]}) || failed == nil || !strings.Contains(failed.Error(), ids[1]) {
+		t.Errorf("Sessions lists %q and ends in %v, want all but the second and its name", got, failed)
+	}
+	n := 0
+	for _, err := range s.Sweep(ctx, time.Now().Add(time.Hour), false) {
+		if failed = err; err == nil {
+			n++
+		}
+	}
+	if n != 2 || failed == nil || !strings.Contains(failed.Error(), ids[1]) {
+		t.Errorf("Sweep took %d files and ended in %v, want two and the name of the damaged one", n, failed)
+	}
+	if got := len(files(t, s.sessionDir(ids[1]))); got != damaged {
+		t.Errorf("of %d files beside a damaged session %d are left", damaged, got)
 	}
 }
 

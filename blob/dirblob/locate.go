@@ -8,11 +8,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/wharfage/wharfage/blob"
 )
-
-var _ blob.Locator = (*Store)(nil)
 
 // Locate implements [blob.Locator]. It reads the names of all repositories,
 // and asks each.

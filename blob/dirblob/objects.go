@@ -357,10 +357,10 @@ func (o *Objects) list(ctx context.Context, dir, prefix, after string, yield fun
 }
 
 // folder returns the names in dir, those of folders with a "/" at the end, in
-// byte order. One that is not there is empty.
+// byte order. One that is not there is empty, and so is a file.
 func folder(dir string) ([]string, error) {
 	f, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -369,6 +369,9 @@ func folder(dir string) ([]string, error) {
 	defer f.Close()
 	entries, err := f.ReadDir(-1)
 	if err != nil {
+		if fi, e := f.Stat(); e == nil && !fi.IsDir() {
+			return nil, nil
+		}
 		return nil, err
 	}
 	names := make([]string, len(entries))
@@ -386,19 +389,47 @@ func folder(dir string) ([]string, error) {
 // returns how many files those were. Keys cannot see them. No call may be under
 // way that has lasted since.
 func (o *Objects) Sweep(ctx context.Context, cutoff time.Time) (int, error) {
-	dir := filepath.Join(o.Dir, temp)
-	names, err := folder(dir)
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	n := 0
-	for _, name := range names {
-		if err = ctx.Err(); err != nil {
-			break
+	for _, err := range o.sweep(ctx, cutoff, false) {
+		if err != nil {
+			return n, err
 		}
-		path := filepath.Join(dir, name)
-		if fi, err := stat(path); err == nil && fi.ModTime().Before(cutoff) && os.Remove(path) == nil {
-			n++
+		n++
+	}
+	return n, nil
+}
+
+// sweep removes, unless dry, and yields what is under ~tmp since before cutoff.
+// Who still writes there finds at the rename that the file is gone.
+func (o *Objects) sweep(ctx context.Context, cutoff time.Time, dry bool) iter.Seq2[blob.Object, error] {
+	return func(yield func(blob.Object, error) bool) {
+		names, err := folder(filepath.Join(o.Dir, temp))
+		for _, name := range names {
+			if err = ctx.Err(); err != nil {
+				break
+			}
+			if obj, ok := takeOld(o.Dir, temp+"/"+name, cutoff, dry); ok && !yield(obj, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(blob.Object{}, err)
 		}
 	}
-	return n, err
+}
+
+// takeOld removes a file, unless dry, if nothing has happened to it since
+// cutoff.
+func takeOld(dir, key string, cutoff time.Time, dry bool) (blob.Object, bool) {
+	path := filepath.Join(dir, filepath.FromSlash(key))
+	fi, err := stat(path)
+	if err != nil || !fi.ModTime().Before(cutoff) || !dry && os.Remove(path) != nil {
+		return blob.Object{}, false
+	}
+	return blob.Object{Key: key, Size: fi.Size(), ModTime: fi.ModTime()}, true
 }
 
 // A name that nobody else has: 26 of [A-Z2-7].

@@ -132,17 +132,26 @@ func (s *Store) write(u blob.Upload) error {
 	return s.files().syncFolder(dir)
 }
 
-// read returns the session as last saved.
+// read returns a session of repo as last saved.
 func (s *Store) read(ctx context.Context, repo, id string) (blob.Upload, error) {
 	if err := ctx.Err(); err != nil {
 		return blob.Upload{}, err
 	}
+	u, err := s.last(id)
+	if err == nil && u.Repo != repo {
+		err = blob.ErrUploadNotFound
+	}
+	return u, err
+}
+
+// last returns a session as last saved.
+func (s *Store) last(id string) (blob.Upload, error) {
 	if !isID(id) {
 		return blob.Upload{}, blob.ErrUploadNotFound
 	}
 	text, err := os.ReadFile(filepath.Join(s.sessionDir(id), sessionName))
-	// It is empty when the machine crashed before the first Save.
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
+	// It is empty, or zeros, when the machine crashed before the first Save.
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.Trim(text, "\x00")) == 0 {
 		return blob.Upload{}, blob.ErrUploadNotFound
 	}
 	if err != nil {
@@ -152,10 +161,7 @@ func (s *Store) read(ctx context.Context, repo, id string) (blob.Upload, error) 
 	if err := json.Unmarshal(text, &f); err != nil {
 		return blob.Upload{}, fmt.Errorf("session file: %w", err)
 	}
-	if f.Repo != repo {
-		return blob.Upload{}, blob.ErrUploadNotFound
-	}
-	return blob.Upload{Repo: repo, ID: id, Size: f.Size, Algorithm: f.Algorithm, Hash: f.Hash, State: f.State, UpdatedAt: f.UpdatedAt}, nil
+	return blob.Upload{Repo: f.Repo, ID: id, Size: f.Size, Algorithm: f.Algorithm, Hash: f.Hash, State: f.State, UpdatedAt: f.UpdatedAt}, nil
 }
 
 // current fails with ErrConflict unless the session is old.
@@ -184,11 +190,14 @@ func (s *Store) begin(ctx context.Context, u blob.Upload) error {
 	if err := s.files().makeFolder(filepath.Join(s.Dir, "uploads")); err != nil {
 		return err
 	}
-	if err := os.Mkdir(s.sessionDir(u.ID), 0o777); err != nil {
-		return err
-	}
 	text, err := json.Marshal(saved{u.Repo, u.Size, u.Algorithm, u.Hash, u.State, u.UpdatedAt})
 	if err != nil {
+		return err
+	}
+	mu := s.sessions.of(u.ID) // or Sweep takes the folder for one whose session has ended
+	mu.Lock()
+	defer mu.Unlock()
+	if err := os.Mkdir(s.sessionDir(u.ID), 0o777); err != nil {
 		return err
 	}
 	// Nobody else knows the ID yet, so that no one can read half of it.
@@ -260,8 +269,11 @@ func (s *Store) append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Up
 	return u, nil
 }
 
+// errSwept is a part that is gone though its session is as it was.
+var errSwept = errors.New("the write took too long, and a collection has overtaken it")
+
 // moved words the error of a part that is gone: the session has ended or is
-// another by now.
+// another by now, or Sweep has taken what was not saved yet.
 func (s *Store) moved(ctx context.Context, u blob.Upload, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -269,8 +281,17 @@ func (s *Store) moved(ctx context.Context, u blob.Upload, err error) error {
 	if err := s.current(ctx, u); err != nil {
 		return err
 	}
-	// A crash came between the end of a commit and that of its session.
-	return blob.ErrUploadNotFound
+	v, err := parse(u)
+	if err != nil {
+		return err
+	}
+	for _, path := range v.paths(s.sessionDir(u.ID)) {
+		if _, err := stat(path); err != nil {
+			// A crash came between the end of a commit and that of its session.
+			return blob.ErrUploadNotFound
+		}
+	}
+	return errSwept
 }
 
 // Save implements [blob.Uploads].
@@ -310,10 +331,12 @@ func (s *Store) save(ctx context.Context, old, new blob.Upload) error {
 		}
 	}
 	new.Repo, new.ID, new.UpdatedAt = old.Repo, old.ID, s.now()
-	if len(from.parts) == 0 { // Begin has left that to the first Save
-		if err := s.files().syncFolder(filepath.Dir(dir)); err != nil {
-			return err
-		}
+	unsynced := dir // has new parts, which are to be durable before a session that was acknowledged names them
+	if len(from.parts) == 0 {
+		unsynced = filepath.Dir(dir) // Begin has left that to the first Save
+	}
+	if err := s.files().syncFolder(unsynced); err != nil {
+		return err
 	}
 	if err := s.write(new); err != nil {
 		return err
@@ -464,57 +487,4 @@ func (r *reread) Close() error {
 	f := r.f
 	r.f = nil
 	return f.Close()
-}
-
-// Sweep ends the sessions in which nothing has happened since cutoff, removes
-// the files that writes under way then have left behind, and returns how many
-// of both there were. It suits a call now and then with a cutoff some days ago.
-// No write may be under way that is as old.
-func (s *Store) Sweep(ctx context.Context, cutoff time.Time) (int, error) {
-	n, err := s.files().Sweep(ctx, cutoff)
-	if err != nil {
-		return n, fmt.Errorf("sweep: %w", err)
-	}
-	ids, err := folder(filepath.Join(s.Dir, "uploads"))
-	for _, id := range ids {
-		if err = ctx.Err(); err != nil {
-			break
-		}
-		if id, isDir := strings.CutSuffix(id, "/"); isDir && isID(id) && s.sweep(s.sessionDir(id), id, cutoff) {
-			n++
-		}
-	}
-	if err != nil {
-		return n, fmt.Errorf("sweep: %w", err)
-	}
-	return n, nil
-}
-
-func (s *Store) sweep(dir, id string, cutoff time.Time) bool {
-	mu := s.sessions.of(id)
-	mu.Lock()
-	defer mu.Unlock()
-	fi, err := os.Stat(dir)
-	if err != nil {
-		return false
-	}
-	last := fi.ModTime()
-	names, err := folder(dir)
-	if err != nil {
-		return false // any doubt keeps
-	}
-	for _, name := range names {
-		fi, err := os.Stat(filepath.Join(dir, name))
-		if err != nil {
-			return false
-		}
-		if fi.ModTime().After(last) {
-			last = fi.ModTime()
-		}
-	}
-	if !last.Before(cutoff) {
-		return false
-	}
-	end(dir)
-	return true
 }

@@ -1,7 +1,7 @@
 // Package memblob keeps blobs in memory, for tests and tools.
 //
-// The zero [Store] is empty and ready. Nothing in it expires by itself: see
-// [Store.Sweep] for sessions that nobody finished.
+// The zero [Store] is empty and ready. Nothing in it expires by itself:
+// [blob.Collect] removes what nothing needs.
 package memblob
 
 import (
@@ -21,8 +21,9 @@ import (
 	"github.com/wharfage/wharfage/blob"
 )
 
-// Store implements [blob.Store], [blob.Mounter], [blob.Rereader] and
-// [blob.Locator]. It must not be copied after its first use.
+// Store implements [blob.Store], [blob.Mounter], [blob.Rereader],
+// [blob.Locator], [blob.Catalog], [blob.Guarded] and [blob.SessionLister]. It
+// must not be copied after its first use.
 type Store struct {
 	Now   func() time.Time // nil means time.Now
 	Lease time.Duration    // Stat renews a touch older than half of it; zero means 24h
@@ -41,6 +42,9 @@ var _ interface {
 	blob.Mounter
 	blob.Rereader
 	blob.Locator
+	blob.Catalog
+	blob.Guarded
+	blob.SessionLister
 } = (*Store)(nil)
 
 type repository struct {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -236,18 +235,3 @@ func (r *reread) Read(p []byte) (n int, err error) {
 }
 
 func (r *reread) Close() error { return nil }
-
-// Sweep ends the sessions that were begun or last saved before cutoff, and
-// returns how many.
-func (s *Store) Sweep(ctx context.Context, cutoff time.Time) (int, error) {
-	s.uploads.Lock()
-	defer s.uploads.Unlock()
-	n := 0
-	for id, x := range s.sessions {
-		if x.saved.UpdatedAt.Before(cutoff) {
-			delete(s.sessions, id)
-			n++
-		}
-	}
-	return n, ctx.Err()
-}

@@ -15,10 +15,10 @@ import (
 	"github.com/wharfage/wharfage/manifest"
 )
 
-// ErrFault is what a [Fault] makes a store return.
+// ErrFault is the error of a [Fault] that names none.
 var ErrFault = errors.New("injected fault")
 
-// Fault fails one call of a store. It is a line of text, by String and
+// Fault fails a call of a store. It is a line of text, by String and
 // [ParseFault], so that a failing case can be written down and run again.
 // It must not be copied after its first use.
 type Fault struct {
@@ -27,6 +27,10 @@ type Fault struct {
 	// After fails the call when its work is done, as a connection does that
 	// breaks before the answer. A listing fails after its first entry.
 	After bool
+	// Sticky fails all calls of Op from that one on.
+	Sticky bool
+
+	Err error // nil means ErrFault; no part of the text
 
 	calls, surfaced atomic.Int64
 }
@@ -39,15 +43,23 @@ func (f *Fault) String() string {
 	if f.After {
 		when = "after"
 	}
-	return fmt.Sprintf("%s %s #%d", when, op, f.N)
+	text := fmt.Sprintf("%s %s #%d", when, op, f.N)
+	if f.Sticky {
+		text += " sticky"
+	}
+	return text
 }
 
 // ParseFault reads what [Fault.String] wrote.
 func ParseFault(s string) (*Fault, error) {
 	f := new(Fault)
 	words := strings.Split(s, " ")
+	if len(words) == 4 && words[3] == "sticky" {
+		f.Sticky = true
+		words = words[:3]
+	}
 	if len(words) != 3 || words[0] != "before" && words[0] != "after" || !strings.HasPrefix(words[2], "#") {
-		return nil, fmt.Errorf("fault %q is not of the form: before|after <method>|any #<number>", s)
+		return nil, fmt.Errorf("fault %q is not of the form: before|after <method>|any #<number> [sticky]", s)
 	}
 	f.After = words[0] == "after"
 	if words[1] != "any" {
@@ -63,18 +75,26 @@ func ParseFault(s string) (*Fault, error) {
 // Calls is how many calls were counted.
 func (f *Fault) Calls() int { return int(f.calls.Load()) }
 
-// Surfaced is how often ErrFault was returned. A test that tries every N is
+// Surfaced is how often the error was returned. A test that tries every N is
 // done when a run leaves it at 0.
 func (f *Fault) Surfaced() int { return int(f.surfaced.Load()) }
 
-// hit counts a call and tells whether it is the one to fail.
+// hit counts a call and tells whether it is to fail.
 func (f *Fault) hit(op string) bool {
-	return (f.Op == "" || f.Op == op) && f.calls.Add(1) == int64(f.N)
+	if f.Op != "" && f.Op != op {
+		return false
+	}
+	n := f.calls.Add(1)
+	return n == int64(f.N) || f.Sticky && f.N > 0 && n > int64(f.N)
 }
 
 func (f *Fault) fail(op string) error {
 	f.surfaced.Add(1)
-	return fmt.Errorf("%s: %w", op, ErrFault)
+	err := f.Err
+	if err == nil {
+		err = ErrFault
+	}
+	return fmt.Errorf("%s: %w", op, err)
 }
 
 // Faulty returns s with the fault f. It is a [manifest.Catalog], a

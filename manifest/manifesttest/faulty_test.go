@@ -12,13 +12,13 @@ import (
 )
 
 func TestFaultIsALine(t *testing.T) {
-	for _, f := range []*manifesttest.Fault{{}, {N: 3}, {Op: "Apply", N: 1, After: true}} {
+	for _, f := range []*manifesttest.Fault{{}, {N: 3}, {Op: "Apply", N: 1, After: true}, {N: 2, After: true, Sticky: true}} {
 		got, err := manifesttest.ParseFault(f.String())
-		if err != nil || got.Op != f.Op || got.N != f.N || got.After != f.After {
+		if err != nil || got.Op != f.Op || got.N != f.N || got.After != f.After || got.Sticky != f.Sticky {
 			t.Errorf("ParseFault(%q) = %v, %v", f, got, err)
 		}
 	}
-	for _, s := range []string{"", "before any 1", "before any #x", "before any #-1", "during any #1", "before any #1 "} {
+	for _, s := range []string{"", "before any 1", "before any #x", "before any #-1", "during any #1", "before any #1 ", "before any #1 sticky x"} {
 		if f, err := manifesttest.ParseFault(s); err == nil {
 			t.Errorf("ParseFault(%q) = %v, want an error", s, f)
 		}
@@ -149,4 +149,19 @@ func TestFaultyWithoutFault(t *testing.T) {
 		},
 		NoBlobs: "there is no blob store here",
 	})
+}
+
+func TestStickyFaultsStay(t *testing.T) {
+	own := errors.New("own")
+	f := &manifesttest.Fault{Op: "Apply", N: 2, Sticky: true, Err: own}
+	s := manifesttest.Faulty(new(memmanifest.Store), f)
+	for i := range 4 {
+		err := s.Apply(t.Context(), "r", manifest.Change{})
+		if (err == nil) != (i == 0) || err != nil && !errors.Is(err, own) {
+			t.Errorf("call %d: %v", i+1, err)
+		}
+	}
+	if f.Surfaced() != 3 {
+		t.Errorf("surfaced %d times", f.Surfaced())
+	}
 }

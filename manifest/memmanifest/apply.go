@@ -44,6 +44,9 @@ func (s *Store) Apply(ctx context.Context, repo string, c manifest.Change) error
 	for _, d := range c.Delete {
 		r.remove(d.Digest)
 	}
+	if s.KeepEvents {
+		s.events.add(repo, c)
+	}
 	return nil
 }
 

@@ -64,3 +64,27 @@ func ExampleStore_Unneeded() {
 	// sha256:aa needed: true there: true <nil>
 	// sha256:bb needed: false there: false <nil>
 }
+
+// A worker reads what has happened, does what follows from it, and forgets it.
+func ExampleStore_Events() {
+	ctx := context.Background()
+	store := &memmanifest.Store{KeepEvents: true}
+	image := manifest.Record{Desc: ocispec.Descriptor{Digest: "sha256:cc"}}
+	for _, c := range []manifest.Change{
+		{Put: []manifest.Record{image}, Tags: []manifest.TagMove{{Name: "v1", To: image.Desc.Digest}}},
+		{Delete: []manifest.Removal{{Digest: image.Desc.Digest}}},
+	} {
+		if err := store.Apply(ctx, "team/app", c); err != nil {
+			fmt.Println(err)
+		}
+	}
+	for e, err := range store.Events(ctx, "") {
+		fmt.Println(e.Repo, "put", len(e.Change.Put), "delete", len(e.Change.Delete), err)
+		if err := store.Forget(ctx, e.Position); err != nil {
+			fmt.Println(err)
+		}
+	}
+	// Output:
+	// team/app put 1 delete 0 <nil>
+	// team/app put 0 delete 1 <nil>
+}

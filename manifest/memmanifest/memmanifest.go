@@ -21,7 +21,8 @@ import (
 )
 
 // Store implements [manifest.Store], [manifest.Catalog], [manifest.Stater],
-// referrers.Index and referrers.JSONIndex. It must not be copied after its first use.
+// [manifest.Outbox], referrers.Index and referrers.JSONIndex. It must not be copied
+// after its first use.
 type Store struct {
 	// MissingBlobs returns those of dgsts that repo lacks. Apply calls it for
 	// RequireBlobs, on its own goroutine, while no other change of repo and no
@@ -31,15 +32,23 @@ type Store struct {
 	// refused with [manifest.ErrUnsupported]. [Unchecked] lets all pass.
 	MissingBlobs func(ctx context.Context, repo string, dgsts []digest.Digest) ([]digest.Digest, error)
 
+	// KeepEvents makes the Store an Outbox in more than name: it keeps the event of
+	// each change until Forget drops it, and so grows by what is pushed. False keeps
+	// none, at no cost: Events is empty whatever was committed.
+	KeepEvents bool
+
 	mu    sync.RWMutex
 	repos map[string]*repository // with a manifest, or with an owner
 	names ordered[struct{}]      // of those with a manifest
+
+	events events
 }
 
 var _ interface {
 	manifest.Store
 	manifest.Catalog
 	manifest.Stater
+	manifest.Outbox
 } = (*Store)(nil)
 
 // Unchecked is a MissingBlobs for a Store whose blobs do not matter: it finds
@@ -52,7 +61,8 @@ func Unchecked(ctx context.Context, repo string, dgsts []digest.Digest) ([]diges
 // check until after its last write. Readers do not wait for the owner's checks,
 // only for its writes. Locks nest in one order, so that none waits for another
 // in a circle: owner; then those of a blob store, which MissingBlobs and
-// Unneeded's remove take; and owner, Store.mu; and owner, repository.mu.
+// Unneeded's remove take; and owner, Store.mu; and owner, repository.mu,
+// events.mu.
 type repository struct {
 	owner        chan struct{} // holds one element while owned; a channel, so that waiting honours ctx
 	listed, gone bool          // in Store.names; not in Store.repos any more; for the owner only

@@ -137,25 +137,31 @@ func (f *Files) Drop(ctx context.Context, keys ...string) {
 
 // Open returns n bytes of c from off on, -1 for all. off is not beyond the end.
 // An object that is missing is an error that matches blob.ErrNotFound; the
-// caller knows what that means.
+// caller knows what that means. What the reader finds missing later on is an
+// error that does not.
 func (f *Files) Open(ctx context.Context, c Content, off, n int64) (io.ReadCloser, error) {
-	rest := c.Size() - off
-	if n < 0 || n > rest {
+	if rest := c.Size() - off; n < 0 || n > rest {
 		n = rest
-	}
-	for len(c.Parts) > 1 && off >= c.Parts[0].Size {
-		off -= c.Parts[0].Size
-		c.Parts = c.Parts[1:]
 	}
 	if len(c.Tail) == 0 && len(c.Parts) == 1 {
 		return f.openPart(ctx, c.Parts[0], off, n)
 	}
+	for len(c.Parts) > 0 && off >= c.Parts[0].Size {
+		off -= c.Parts[0].Size
+		c.Parts = c.Parts[1:]
+	}
 	r := &reader{f: f, ctx: ctx, rest: c, off: off, n: n}
-	return r, r.next()
+	if err := r.next(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (f *Files) openPart(ctx context.Context, p Part, off, n int64) (io.ReadCloser, error) {
 	r, object, err := f.Objects.Open(ctx, p.Key, off, n)
+	if errors.Is(err, blob.ErrRange) {
+		return nil, fmt.Errorf("object %s has not its %d bytes: %v", p.Key, p.Size, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +180,7 @@ type reader struct {
 	off  int64   // into rest
 	n    int64   // bytes yet to be returned
 	part io.ReadCloser
+	err  error // sticky
 }
 
 // next opens the next part; after the last one part is nil.
@@ -199,30 +206,42 @@ func (r *reader) next() error {
 	return nil
 }
 
+// turn is next for what comes after the first part.
+func (r *reader) turn() error {
+	err := r.next()
+	if errors.Is(err, blob.ErrNotFound) {
+		err = fmt.Errorf("read on: %v", err)
+	}
+	return err
+}
+
 func (r *reader) Read(p []byte) (int, error) {
-	for r.part != nil {
+	for r.part != nil && r.err == nil {
 		n, err := r.part.Read(p)
 		if r.n -= int64(n); err == io.EOF {
-			err = r.next()
+			err = r.turn()
 		}
-		if n > 0 || err != nil {
+		if r.err = err; n > 0 || err != nil || len(p) == 0 {
 			return n, err
 		}
+	}
+	if r.err != nil {
+		return 0, r.err
 	}
 	return 0, io.EOF
 }
 
 // WriteTo lets each part be sent in the way that suits it.
 func (r *reader) WriteTo(w io.Writer) (total int64, err error) {
-	for r.part != nil && err == nil {
+	for r.part != nil && r.err == nil {
 		var n int64
-		n, err = io.Copy(w, r.part)
+		n, r.err = io.Copy(w, r.part)
 		total += n
-		if r.n -= n; err == nil {
-			err = r.next()
+		if r.n -= n; r.err == nil {
+			r.err = r.turn()
 		}
 	}
-	return total, err
+	return total, r.err
 }
 
 func (r *reader) Close() error {
@@ -305,9 +324,15 @@ func NewKey(era uint64, now time.Time) string {
 // Era returns the era that a key was made in. It is false for what NewKey did
 // not make.
 func Era(key string) (era uint64, ok bool) {
-	const length = 2 + 1 + 8 + 1 + 14 + 1 + 20
-	if len(key) != length || key[2] != '/' || key[11] != '-' || key[26] != '-' {
+	const form = "00/00000000-00000000000000-00000000000000000000"
+	if len(key) != len(form) {
 		return 0, false
+	}
+	for i := range len(form) {
+		c := key[i]
+		if form[i] != '0' && c != form[i] || form[i] == '0' && !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
+			return 0, false
+		}
 	}
 	era, err := strconv.ParseUint(key[3:11], 16, 64)
 	return era, err == nil
