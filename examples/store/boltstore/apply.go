@@ -1,0 +1,389 @@
+package boltstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wharfage/wharfage/manifest"
+)
+
+// Behind a manifest in its table.
+const (
+	tagMark    = 't'
+	parentMark = 'p'
+)
+
+// addition is a record to be put, as it is to stand in the database.
+type addition struct {
+	stored
+	digest []byte // in keys
+	row    []byte
+	json   []byte // in lists of referrers
+	isNew  bool   // found out by the transaction
+}
+
+// errBody is a manifest that was there when its body was about to be written,
+// and is not any more.
+var errBody = errors.New("a body is to be written first")
+
+// Apply implements [manifest.Writer]. Its cost follows c, not what the repository
+// holds.
+func (m *Manifests) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	if c.Needs()&^manifest.AllFeatures != 0 {
+		return manifestError("apply", repo, "", manifest.ErrUnsupported)
+	}
+	p := plan{Change: &c, repo: name(repo), add: make([]*addition, len(c.Put))}
+	if m.db.KeepEvents {
+		var err error
+		if p.event, err = eventRow(repo, c); err != nil {
+			return manifestError("apply", repo, "", err)
+		}
+	}
+	var err error
+	for err = errBody; err == errBody; {
+		if err = m.writeBodies(ctx, repo, &p); err == nil {
+			err = m.db.update(ctx, func(t *tx) error {
+				p.tx, p.unused = t, nil
+				return p.apply()
+			})
+		}
+	}
+	if err != nil {
+		p.unused = nil
+		for _, a := range p.add {
+			if a != nil && a.body.Key != "" {
+				p.unused = append(p.unused, a.body.Key)
+			}
+		}
+	}
+	m.db.drop(ctx, err, p.unused...)
+	return manifestError("apply", repo, p.object, err)
+}
+
+// writeBodies makes objects of the bytes of the manifests that are not there.
+func (m *Manifests) writeBodies(ctx context.Context, repo string, p *plan) error {
+	var have []ocispec.Descriptor
+	if len(p.Put) > 0 {
+		dgsts := make([]digest.Digest, len(p.Put))
+		for i := range p.Put {
+			dgsts[i] = p.Put[i].Desc.Digest
+		}
+		var err error
+		if have, err = m.Stat(ctx, repo, dgsts); err != nil {
+			return err
+		}
+	}
+	for i, rec := range p.Put {
+		if p.add[i] == nil {
+			p.add[i] = newAddition(rec, p.Change)
+		}
+		a := p.add[i]
+		if have[i].Digest != "" || a.body.Key != "" {
+			continue
+		}
+		c, err := m.db.files.Put(ctx, bytes.NewReader(rec.Raw))
+		if err != nil {
+			return err
+		}
+		a.body = c.Parts[0]
+		a.row = recordRow(&a.stored)
+	}
+	return nil
+}
+
+func newAddition(rec manifest.Record, c *manifest.Change) *addition {
+	a := &addition{stored: stored{Record: rec}}
+	a.PushedAt = c.At
+	a.digest, _ = appendDigest(nil, rec.Desc.Digest)
+	if rec.Subject != "" {
+		a.json = []byte(manifest.NewReferrerJSON(rec.Desc).JSON)
+	}
+	return a
+}
+
+// plan is a change beside the transaction that it is for.
+type plan struct {
+	*manifest.Change
+	*tx
+	repo  []byte // prefix of its rows
+	add   []*addition
+	event []byte
+
+	object string   // that the error is about
+	unused []string // keys of objects that nothing refers to when all is done
+}
+
+// apply checks all, and then writes.
+func (p *plan) apply() error {
+	p.object = ""
+	for _, a := range p.add {
+		a.isNew = !p.has(manifestRows, append(p.repo[:len(p.repo):len(p.repo)], a.digest...))
+		switch {
+		case !a.isNew && a.body.Key != "":
+			p.unused = append(p.unused, a.body.Key)
+		case a.isNew && a.body.Key == "":
+			return errBody
+		case a.isNew:
+			if err := p.checkEras(a.body.Key); err != nil {
+				return err
+			}
+		}
+	}
+	if err := p.missing(); err != nil {
+		return err
+	}
+	moved, err := p.checkTags()
+	if err != nil {
+		return err
+	}
+	removed, err := p.checkRemovals()
+	if err != nil {
+		return err
+	}
+	for _, a := range p.add {
+		if a.isNew {
+			p.putRecord(a)
+		}
+	}
+	for i, t := range p.Tags {
+		p.move(moved[i], manifest.Tag{Name: t.Name, Digest: t.To, MovedAt: p.At})
+	}
+	for _, s := range removed {
+		p.remove(s)
+	}
+	if p.event != nil {
+		p.putEvent(p.event)
+	}
+	return nil
+}
+
+// adds returns the new record of a digest, if there is one.
+func (p *plan) adds(dgst digest.Digest) *addition {
+	for _, a := range p.add {
+		if a.isNew && a.Desc.Digest == dgst {
+			return a
+		}
+	}
+	return nil
+}
+
+// hasManifest tells whether a manifest is there after Put.
+func (p *plan) hasManifest(dgst digest.Digest) bool {
+	return p.adds(dgst) != nil || p.has(manifestRows, digestRow(p.repo, dgst))
+}
+
+// missing returns what the change requires and the repository does not have, or
+// nil.
+func (p *plan) missing() error {
+	var m manifest.MissingError
+	for _, d := range p.RequireBlobs {
+		if !p.has(linkRows, digestRow(p.repo, d)) && !slices.Contains(m.Blobs, d) {
+			m.Blobs = append(m.Blobs, d)
+		}
+	}
+	need := func(d digest.Digest) {
+		if !p.hasManifest(d) && !slices.Contains(m.Manifests, d) {
+			m.Manifests = append(m.Manifests, d)
+		}
+	}
+	for _, d := range p.RequireManifests {
+		need(d)
+	}
+	for _, t := range p.Tags {
+		if t.To != "" {
+			need(t.To)
+		}
+	}
+	if len(m.Blobs)+len(m.Manifests) > 0 {
+		return &m
+	}
+	return nil
+}
+
+// checkTags returns where each tag of the change is.
+func (p *plan) checkTags() ([]manifest.Tag, error) {
+	at := make([]manifest.Tag, len(p.Tags))
+	for i, t := range p.Tags {
+		p.object = t.Name
+		tag, found, err := p.tag(p.repo, t.Name)
+		if err != nil {
+			return nil, err
+		}
+		have := manifest.Absent
+		if found {
+			have = tag.Digest
+		}
+		if t.From != "" && t.From != have {
+			return nil, &manifest.ConflictError{Tag: t.Name, Want: t.From, Have: have}
+		}
+		if t.To == "" && t.From == "" && !found {
+			return nil, manifest.ErrNotFound
+		}
+		at[i] = tag
+	}
+	p.object = ""
+	return at, nil
+}
+
+// checkRemovals returns the records that go, each once.
+func (p *plan) checkRemovals() ([]stored, error) {
+	removed := make(map[digest.Digest]bool, len(p.Delete))
+	for _, d := range p.Delete {
+		removed[d.Digest] = true
+	}
+	out := make([]stored, 0, len(p.Delete))
+	for _, d := range p.Delete {
+		p.object = string(d.Digest)
+		s, found, err := p.record(p.repo, d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if a := p.adds(d.Digest); a != nil {
+			s, found = a.stored, true
+		}
+		if !found {
+			return nil, manifest.ErrNotFound
+		}
+		if d.IfUntagged {
+			if tag, found := p.tagOf(d.Digest); found {
+				return nil, &manifest.ConflictError{Digest: d.Digest, Tag: tag}
+			}
+		}
+		if d.IfUnlisted {
+			if parent, found := p.parentOf(d.Digest, removed); found {
+				return nil, &manifest.ConflictError{Digest: d.Digest, Parent: parent}
+			}
+		}
+		if !slices.ContainsFunc(out, func(s stored) bool { return s.Desc.Digest == d.Digest }) {
+			out = append(out, s)
+		}
+	}
+	p.object = ""
+	return out, nil
+}
+
+// behind returns the prefix of what is noted behind a manifest.
+func (p *plan) behind(dgst digest.Digest, mark byte) []byte {
+	return append(digestRow(p.repo, dgst), mark)
+}
+
+// tagOf finds a tag that names dgst after Tags.
+func (p *plan) tagOf(dgst digest.Digest) (string, bool) {
+	for _, t := range p.Tags {
+		if t.To == dgst {
+			return t.Name, true
+		}
+	}
+	prefix := p.behind(dgst, tagMark)
+	for k := range p.under(manifestRows, prefix, prefix) {
+		tag := string(k[len(prefix):])
+		if !slices.ContainsFunc(p.Tags, func(t manifest.TagMove) bool { return t.Name == tag }) {
+			return tag, true
+		}
+	}
+	return "", false
+}
+
+// parentOf finds a manifest that lists dgst and stays.
+func (p *plan) parentOf(dgst digest.Digest, removed map[digest.Digest]bool) (digest.Digest, bool) {
+	for _, a := range p.add {
+		if a.isNew && !removed[a.Desc.Digest] && slices.Contains(a.Manifests, dgst) {
+			return a.Desc.Digest, true
+		}
+	}
+	prefix := p.behind(dgst, parentMark)
+	for k := range p.under(manifestRows, prefix, prefix) {
+		if parent, _ := readDigest(k[len(prefix):]); !removed[parent] {
+			return parent, true
+		}
+	}
+	return "", false
+}
+
+// fact is a row that is derived from a record.
+type fact struct {
+	table int
+	key   []byte
+	value []byte
+}
+
+// facts returns the rows that are derived from a record. What is named by a
+// digest under which nothing can be stored has none.
+func facts(repo []byte, s *stored, dgst, json []byte) []fact {
+	out := make([]fact, 0, len(s.Blobs)+len(s.Manifests)+2)
+	for _, d := range s.Blobs {
+		if key, ok := appendDigest(repo[:len(repo):len(repo)], d); ok {
+			// By time: of a blob that many manifests need, the last of its rows are
+			// in one page.
+			out = append(out, fact{linkRows, appendKey(key, s.body.Key), dgst})
+		}
+	}
+	for _, d := range s.Manifests {
+		if key, ok := appendDigest(repo[:len(repo):len(repo)], d); ok {
+			out = append(out, fact{manifestRows, append(append(key, parentMark), dgst...), nothing})
+		}
+	}
+	if s.Subject != "" {
+		repo, typ := string(repo[:len(repo)-1]), s.Desc.ArtifactType
+		out = append(out, fact{referrerRows, append(referrerPrefix(repo, s.Subject, ""), dgst...), json})
+		if typ != "" {
+			out = append(out, fact{referrerRows, append(referrerPrefix(repo, s.Subject, typ), dgst...), json})
+		}
+	}
+	return out
+}
+
+// putRecord adds a manifest that is not there.
+func (p *plan) putRecord(a *addition) {
+	p.put(manifestRows, append(p.repo[:len(p.repo):len(p.repo)], a.digest...), a.row)
+	for _, f := range facts(p.repo, &a.stored, a.digest, a.json) {
+		p.put(f.table, f.key, f.value)
+	}
+	p.put(keyRows, appendKey(nil, a.body.Key), nothing)
+}
+
+// move points a tag, which is at, at a manifest that is there, or removes it if
+// to.Digest is "".
+func (p *plan) move(at, to manifest.Tag) {
+	if at.Digest == to.Digest {
+		return
+	}
+	if at.Digest != "" {
+		p.delete(manifestRows, append(p.behind(at.Digest, tagMark), to.Name...))
+	}
+	row := append(p.repo[:len(p.repo):len(p.repo)], to.Name...)
+	if to.Digest == "" {
+		p.delete(tagRows, row)
+		return
+	}
+	p.put(manifestRows, append(p.behind(to.Digest, tagMark), to.Name...), nothing)
+	p.put(tagRows, row, tagRow(to))
+}
+
+// remove takes away a manifest, with its tags.
+func (p *plan) remove(s stored) {
+	row := digestRow(p.repo, s.Desc.Digest)
+	prefix := append(row[:len(row):len(row)], tagMark)
+	var tags []string
+	for k := range p.under(manifestRows, prefix, prefix) {
+		tags = append(tags, string(k[len(prefix):]))
+	}
+	for _, tag := range tags {
+		p.delete(manifestRows, append(prefix[:len(prefix):len(prefix)], tag...))
+		p.delete(tagRows, append(p.repo[:len(p.repo):len(p.repo)], tag...))
+	}
+	for _, f := range facts(p.repo, &s, row[len(p.repo):], nil) {
+		p.delete(f.table, f.key)
+	}
+	p.delete(manifestRows, row)
+	if p.has(pullRows, row) {
+		p.delete(pullRows, row)
+	}
+	p.delete(keyRows, appendKey(nil, s.body.Key))
+	p.unused = append(p.unused, s.body.Key)
+}

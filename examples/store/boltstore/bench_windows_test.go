@@ -1,0 +1,5 @@
+package boltstore
+
+import "time"
+
+func processorTime() time.Duration { return 0 }

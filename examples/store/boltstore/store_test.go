@@ -1,0 +1,171 @@
+package boltstore
+
+import (
+	"context"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/blob/blobtest"
+	"github.com/wharfage/wharfage/lifecycle"
+	"github.com/wharfage/wharfage/lifecycle/lifecycletest"
+	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/manifest/manifesttest"
+	"github.com/wharfage/wharfage/referrers"
+	"github.com/wharfage/wharfage/referrers/referrerstest"
+)
+
+func open(t testing.TB, o Options) *DB {
+	t.Helper()
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	db, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func reopen(t testing.TB, db *DB) *DB {
+	t.Helper()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o := db.Options
+	o.Objects = nil
+	return open(t, o)
+}
+
+// things counts rows and files.
+func things(t testing.TB, db *DB) (n int) {
+	t.Helper()
+	if err := db.bolt.View(func(b *bolt.Tx) error {
+		for i, name := range buckets {
+			if i != metaRows && i != eraRows {
+				n += b.Bucket(name).Stats().KeyN
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return n + objects(t, db)
+}
+
+func objects(t testing.TB, db *DB) (n int) {
+	t.Helper()
+	filepath.WalkDir(filepath.Join(db.Dir, "objects"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			n++
+		}
+		return nil
+	})
+	return n
+}
+
+// clock is a Now that may be set later.
+type clock struct {
+	mu  sync.Mutex
+	now func() time.Time
+}
+
+func (c *clock) time() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now == nil {
+		return time.Now()
+	}
+	return c.now()
+}
+
+func (c *clock) set(now func() time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = now
+}
+
+func TestBlobs(t *testing.T) {
+	for _, lease := range []time.Duration{0, time.Minute} {
+		clocks := map[*DB]*clock{}
+		blobtest.TestStore(t, blobtest.Options{
+			Lease: lease,
+			New: func(t testing.TB) blob.Store {
+				c := new(clock)
+				db := open(t, Options{Unsynced: true, Lease: lease, Now: c.time})
+				clocks[db] = c
+				return db.Blobs()
+			},
+			Reopen: func(t testing.TB, s blob.Store) blob.Store {
+				old := s.(*Blobs).db
+				db := reopen(t, old)
+				clocks[db] = clocks[old]
+				return db.Blobs()
+			},
+			SetNow: func(s blob.Store, now func() time.Time) { clocks[s.(*Blobs).db].set(now) },
+			Things: func(t testing.TB, s blob.Store) int { return things(t, s.(*Blobs).db) },
+		})
+	}
+}
+
+// putBlobs puts blobs under digests that a kit makes up: the store trusts its
+// caller.
+func putBlobs(t testing.TB, db *DB, repo string, dgsts ...digest.Digest) {
+	t.Helper()
+	for _, d := range dgsts {
+		if err := db.Blobs().Put(context.Background(), repo, ocispec.Descriptor{Digest: d}, strings.NewReader("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestManifests(t *testing.T) {
+	for name, o := range map[string]Options{
+		"as it comes":               {},
+		"with events, and no cache": {KeepEvents: true, CacheBytes: -1},
+	} {
+		o.Unsynced = true
+		t.Run(name, func(t *testing.T) {
+			manifesttest.TestStore(t, manifesttest.Options{
+				New: func(t testing.TB) manifest.Store { return open(t, o).Manifests() },
+				PutBlobs: func(t testing.TB, s manifest.Store, repo string, dgsts ...digest.Digest) {
+					putBlobs(t, s.(*Manifests).db, repo, dgsts...)
+				},
+				DeleteBlob: func(t testing.TB, s manifest.Store, repo string, dgst digest.Digest) error {
+					return s.(*Manifests).db.Blobs().Delete(context.Background(), repo, dgst, time.Time{})
+				},
+			})
+		})
+	}
+}
+
+func TestReferrers(t *testing.T) {
+	referrerstest.TestIndex(t, func(t testing.TB) (manifest.Store, referrers.Index) {
+		m := open(t, Options{Unsynced: true}).Manifests()
+		return m, m
+	})
+}
+
+func TestOutbox(t *testing.T) {
+	manifesttest.TestOutbox(t, manifesttest.OutboxOptions{
+		New: func(t testing.TB) manifesttest.EventStore {
+			return open(t, Options{Unsynced: true, KeepEvents: true}).Manifests()
+		},
+		Reopen: func(t testing.TB, s manifesttest.EventStore) manifesttest.EventStore {
+			return reopen(t, s.(*Manifests).db).Manifests()
+		},
+	})
+}
+
+func TestActivity(t *testing.T) {
+	lifecycletest.TestActivity(t, func(t testing.TB) lifecycle.Activity { return open(t, Options{Unsynced: true}).Pulls() })
+}

@@ -1,0 +1,297 @@
+package pgstore
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/wharfage/wharfage/manifest"
+)
+
+// Apply implements [manifest.Writer], in two round trips: one that takes the
+// repository's lock and reads all that the checks need, and one that writes and
+// commits.
+func (m *Manifests) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	if c.Needs()&^manifest.AllFeatures != 0 {
+		return manifestError("apply", repo, "", manifest.ErrUnsupported)
+	}
+	object := ""
+	err := m.db.write(ctx, func(t *tx) error {
+		t.lockRepo(m.db, repo)
+		p := look(t, repo, &c)
+		if err := t.send(ctx); err != nil {
+			return err
+		}
+		object = ""
+		p.resolve()
+		err := p.missing()
+		if err == nil {
+			object, err = p.check()
+		}
+		if err == nil {
+			p.write(t)
+			if m.db.o.KeepEvents {
+				err = keepEvent(t, repo, c)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return manifestError("apply", repo, object, err)
+	}
+	return nil
+}
+
+// plan is a change beside what the repository has, which nobody changes
+// meanwhile.
+type plan struct {
+	*manifest.Change
+	repo string
+
+	blobs     map[digest.Digest]bool          // of RequireBlobs
+	manifests map[digest.Digest]bool          // of those that the change names, after Put
+	tags      map[string]digest.Digest        // of those that the change moves, before Tags
+	tagOf     map[digest.Digest]string        // of Delete, the first tag that Tags does not move
+	parentOf  map[digest.Digest]digest.Digest // of Delete, the first parent that Delete does not remove
+
+	put []manifest.Record // those that are new
+}
+
+// look queues what finds out. The plan is there when that is sent.
+func look(t *tx, repo string, c *manifest.Change) *plan {
+	p := &plan{
+		Change: c, repo: repo,
+		blobs: map[digest.Digest]bool{}, manifests: map[digest.Digest]bool{}, tags: map[string]digest.Digest{},
+		tagOf: map[digest.Digest]string{}, parentOf: map[digest.Digest]digest.Digest{},
+	}
+	var named, names, untagged, unlisted []string
+	for _, rec := range c.Put {
+		named = append(named, string(rec.Desc.Digest))
+	}
+	named = append(named, texts(c.RequireManifests)...)
+	for _, move := range c.Tags {
+		names = append(names, move.Name)
+		if move.To != "" {
+			named = append(named, string(move.To))
+		}
+	}
+	removed := p.removed()
+	named = append(named, removed...)
+	for _, d := range c.Delete {
+		if d.IfUntagged {
+			untagged = append(untagged, string(d.Digest))
+		}
+		if d.IfUnlisted {
+			unlisted = append(unlisted, string(d.Digest))
+		}
+	}
+	var a, b string
+	if len(c.RequireBlobs) > 0 {
+		each(t.queue(`select digest from link where repo = $1 and digest = any($2)`, repo, texts(c.RequireBlobs)),
+			[]any{&a}, func() { p.blobs[digest.Digest(a)] = true })
+	}
+	if named != nil {
+		each(t.queue(`select digest from manifest where repo = $1 and digest = any($2)`, repo, named),
+			[]any{&a}, func() { p.manifests[digest.Digest(a)] = true })
+	}
+	if names != nil {
+		each(t.queue(`select name, digest from tag where repo = $1 and name = any($2)`, repo, names),
+			[]any{&a, &b}, func() { p.tags[a] = digest.Digest(b) })
+	}
+	if untagged != nil {
+		each(t.queue(`select digest, min(name) from tag where repo = $1 and digest = any($2) and name <> all($3) group by digest`, repo, untagged, texts(names)),
+			[]any{&a, &b}, func() { p.tagOf[digest.Digest(a)] = b })
+	}
+	if unlisted != nil {
+		each(t.queue(`select child, min(manifest) from parent where repo = $1 and child = any($2) and manifest <> all($3) group by child`, repo, unlisted, removed),
+			[]any{&a, &b}, func() { p.parentOf[digest.Digest(a)] = digest.Digest(b) })
+	}
+	return p
+}
+
+func (p *plan) removed() []string {
+	out := make([]string, len(p.Delete))
+	for i, d := range p.Delete {
+		out[i] = string(d.Digest)
+	}
+	return out
+}
+
+// resolve finds what of Put is new.
+func (p *plan) resolve() {
+	for _, rec := range p.Put {
+		if !p.manifests[rec.Desc.Digest] {
+			p.manifests[rec.Desc.Digest] = true
+			p.put = append(p.put, rec)
+		}
+	}
+}
+
+// missing returns what is required and not there, or nil.
+func (p *plan) missing() error {
+	var m manifest.MissingError
+	for _, d := range p.RequireBlobs {
+		if !p.blobs[d] && !slices.Contains(m.Blobs, d) {
+			m.Blobs = append(m.Blobs, d)
+		}
+	}
+	need := func(d digest.Digest) {
+		if !p.manifests[d] && !slices.Contains(m.Manifests, d) {
+			m.Manifests = append(m.Manifests, d)
+		}
+	}
+	for _, d := range p.RequireManifests {
+		need(d)
+	}
+	for _, move := range p.Tags {
+		if move.To != "" {
+			need(move.To)
+		}
+	}
+	if len(m.Blobs)+len(m.Manifests) > 0 {
+		return &m
+	}
+	return nil
+}
+
+// check returns what is wrong with Tags or Delete, and about which tag or
+// digest.
+func (p *plan) check() (object string, err error) {
+	for _, move := range p.Tags {
+		have, found := p.tags[move.Name]
+		if !found {
+			have = manifest.Absent
+		}
+		if move.From != "" && move.From != have {
+			return move.Name, &manifest.ConflictError{Tag: move.Name, Want: move.From, Have: have}
+		}
+		if move.To == "" && move.From == "" && !found {
+			return move.Name, manifest.ErrNotFound
+		}
+	}
+	for _, d := range p.Delete {
+		if !p.manifests[d.Digest] {
+			return string(d.Digest), manifest.ErrNotFound
+		}
+		if d.IfUntagged {
+			if tag := p.tag(d.Digest); tag != "" {
+				return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, Tag: tag}
+			}
+		}
+		if d.IfUnlisted {
+			if parent := p.parent(d.Digest); parent != "" {
+				return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, Parent: parent}
+			}
+		}
+	}
+	return "", nil
+}
+
+// tag finds one that names dgst after Tags.
+func (p *plan) tag(dgst digest.Digest) string {
+	for _, move := range p.Tags {
+		if move.To == dgst {
+			return move.Name
+		}
+	}
+	return p.tagOf[dgst]
+}
+
+// parent finds a manifest that lists dgst after Delete.
+func (p *plan) parent(dgst digest.Digest) digest.Digest {
+	for _, rec := range p.put {
+		stays := !slices.ContainsFunc(p.Delete, func(d manifest.Removal) bool { return d.Digest == rec.Desc.Digest })
+		if stays && slices.Contains(rec.Manifests, dgst) {
+			return rec.Desc.Digest
+		}
+	}
+	return p.parentOf[dgst]
+}
+
+// write queues what makes the change.
+func (p *plan) write(t *tx) {
+	at := optional(p.At)
+	var fresh []string
+	for i := range p.put {
+		f := factsOf(&p.put[i])
+		raw := p.put[i].Raw
+		if raw == nil {
+			raw = []byte{}
+		}
+		t.queue(`insert into manifest (repo, digest, descriptor, artifact_type, subject, manifests, blobs, pushed_at, raw)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			p.repo, p.put[i].Desc.Digest, f.descriptor, f.artifactType, f.subject, f.manifests, f.blobs, at, raw)
+		fresh = append(fresh, string(p.put[i].Desc.Digest))
+	}
+	if fresh != nil {
+		writeEdges(t, p.repo, fresh)
+	}
+	var gone, names, to []string
+	for _, move := range p.Tags {
+		have, found := p.tags[move.Name]
+		switch {
+		case move.To == "" && found:
+			gone = append(gone, move.Name)
+		case move.To != "" && move.To != have:
+			names, to = append(names, move.Name), append(to, string(move.To))
+		}
+	}
+	if gone != nil {
+		t.queue(`delete from tag where repo = $1 and name = any($2)`, p.repo, gone)
+	}
+	if names != nil {
+		t.queue(`insert into tag (repo, name, digest, moved_at) select $1, name, digest, $4::timestamptz from unnest($2::text[], $3::text[]) as move (name, digest)
+			on conflict (repo, name) do update set digest = excluded.digest, moved_at = excluded.moved_at`, p.repo, names, to, at)
+	}
+	if removed := p.removed(); len(removed) > 0 {
+		t.queue(`delete from need n using manifest m, unnest(m.blobs) as named
+			where m.repo = $1 and m.digest = any($2) and n.repo = $1 and n.blob = named and n.manifest = m.digest`, p.repo, removed)
+		t.queue(`delete from parent e using manifest m, unnest(m.manifests) as named
+			where m.repo = $1 and m.digest = any($2) and e.repo = $1 and e.child = named and e.manifest = m.digest`, p.repo, removed)
+		t.queue(`delete from manifest where repo = $1 and digest = any($2)`, p.repo, removed) // and its tags
+	}
+}
+
+// writeEdges queues what adds the edges of manifests that are there, unless
+// they are there too.
+func writeEdges(t *tx, repo string, dgsts []string) {
+	t.queue(`insert into need (repo, blob, manifest) select $1, named, digest from manifest, unnest(blobs) as named
+		where repo = $1 and digest = any($2) on conflict do nothing`, repo, dgsts)
+	t.queue(`insert into parent (repo, child, manifest) select $1, named, digest from manifest, unnest(manifests) as named
+		where repo = $1 and digest = any($2) on conflict do nothing`, repo, dgsts)
+}
+
+// derived are the columns of a manifest that follow from its document.
+type derived struct {
+	descriptor, artifactType string
+	subject                  *string
+	manifests, blobs         []string
+}
+
+func factsOf(rec *manifest.Record) derived {
+	d := derived{
+		descriptor: manifest.NewReferrerJSON(rec.Desc).JSON, artifactType: rec.Desc.ArtifactType,
+		manifests: texts(rec.Manifests), blobs: texts(rec.Blobs),
+	}
+	if rec.Subject != "" {
+		subject := string(rec.Subject)
+		d.subject = &subject
+	}
+	return d
+}
+
+// keepEvent queues what tells of c.
+func keepEvent(t *tx, repo string, c manifest.Change) error {
+	c.Put = slices.Clone(c.Put)
+	for i := range c.Put {
+		c.Put[i].Raw = nil
+	}
+	change, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	t.queue(`insert into event (repo, change) values ($1, $2)`, repo, change)
+	return nil
+}

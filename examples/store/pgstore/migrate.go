@@ -1,0 +1,108 @@
+package pgstore
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// migrations returns the texts of the migrations: that at i leads to version
+// i+1. A release may add some, and never changes one.
+func migrations() []string { return readMigrations(migrationFiles) }
+
+func readMigrations(files fs.FS) (texts []string) {
+	names, err := fs.Glob(files, "migrations/*.sql")
+	if err != nil {
+		panic(err) // the pattern is well-formed
+	}
+	for i, name := range names {
+		var n int
+		if _, err := fmt.Sscanf(name, "migrations/%04d_", &n); err != nil || n != i+1 {
+			panic("migration " + name + " is not number " + fmt.Sprint(i+1))
+		}
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		texts = append(texts, string(text))
+	}
+	return texts
+}
+
+// prepare checks the version of the tables, and migrates them if they are
+// older.
+func (db *DB) prepare(ctx context.Context, migrations []string) error {
+	version, err := db.version(ctx, db.pool)
+	if err != nil {
+		return err
+	}
+	if version < len(migrations) {
+		if err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error { return db.migrate(ctx, tx, migrations) }); err != nil {
+			return err
+		}
+		if version, err = db.version(ctx, db.pool); err != nil {
+			return err
+		}
+	}
+	if version > len(migrations) {
+		return fmt.Errorf("the tables have version %d, and this program knows those up to %d: use a newer one", version, len(migrations))
+	}
+	return nil
+}
+
+// version returns 0 when there are no tables.
+func (db *DB) version(ctx context.Context, conn interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}) (version int, err error) {
+	err = conn.QueryRow(ctx, `select version, made_at, current_schema() from meta`).Scan(&version, &db.madeAt, &db.schema)
+	const undefinedTable = "42P01"
+	if failed := (*pgconn.PgError)(nil); errors.As(err, &failed) && failed.Code == undefinedTable {
+		return 0, nil
+	}
+	db.madeAt = db.madeAt.UTC()
+	return version, err
+}
+
+// migrate runs in one transaction, of which there is one at a time.
+func (db *DB) migrate(ctx context.Context, tx pgx.Tx, migrations []string) error {
+	all := &DB{} // the schema may not be there yet
+	if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock($1)`, all.lock("migrate", "")); err != nil {
+		return err
+	}
+	if db.o.Schema != "" {
+		if _, err := tx.Exec(ctx, `create schema if not exists `+pgx.Identifier{db.o.Schema}.Sanitize()); err != nil {
+			return err
+		}
+	}
+	// A query that fails would end the transaction.
+	var made bool
+	if err := tx.QueryRow(ctx, `select to_regclass('meta') is not null`).Scan(&made); err != nil {
+		return err
+	}
+	version := 0
+	if made {
+		var err error
+		if version, err = db.version(ctx, tx); err != nil {
+			return err
+		}
+	}
+	for i := version; i < len(migrations); i++ {
+		if _, err := tx.Exec(ctx, migrations[i], pgx.QueryExecModeSimpleProtocol); err != nil {
+			return fmt.Errorf("migration %d: %w", i+1, err)
+		}
+	}
+	if version == 0 {
+		_, err := tx.Exec(ctx, `insert into meta (version, made_at) values ($1, $2)`, len(migrations), db.now())
+		return err
+	}
+	_, err := tx.Exec(ctx, `update meta set version = greatest(version, $1)`, len(migrations))
+	return err
+}

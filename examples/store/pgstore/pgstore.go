@@ -1,0 +1,131 @@
+// Package pgstore keeps a registry in PostgreSQL, and bytes in any
+// [blob.Objects]. Many processes may share both.
+//
+// One database has the rows of everything: links of repositories to blobs,
+// upload sessions, manifests and tags, what is derived from them, events and
+// pulls. So a manifest and the blobs it needs are checked and committed in one
+// transaction, which no deletion can pass.
+//
+// # What it asks of PostgreSQL
+//
+// Version 13 or later. [Open] makes the tables, and brings those of an older
+// release up to date, for which the role must be allowed to. A pooler between
+// must not share connections among clients, because of prepared statements and the
+// locks of [DB.Lead]. A database that was restored from a dump counts transactions
+// anew: list and forget its events before the first write.
+//
+// # Durability
+//
+// What is acknowledged is committed and, with PostgreSQL's own defaults, on
+// disk. Only the begin of an empty session is not waited for.
+//
+// # Time
+//
+// Times are kept in microseconds. Processes take them from their own clocks,
+// which decide when something is old enough, never whether a deletion is safe.
+package pgstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/wharfage/wharfage/blob"
+)
+
+// Options say where a store is and how it behaves. DSN and Objects are
+// required. Processes that share a store have the same Objects and the same
+// Lease.
+type Options struct {
+	DSN     string // a URL or key=value pairs, as libpq has them
+	Objects blob.Objects
+
+	Lease   time.Duration    // Stat renews a touch older than half of it; zero means 24h
+	Now     func() time.Time // nil means time.Now
+	MinPart int              // of an upload, in bytes: shorter chunks wait in a row; zero means parts.DefaultMinPart
+
+	// KeepEvents writes the event of each Change, for [Manifests.Events]. Somebody
+	// must forget them.
+	KeepEvents bool
+
+	// LinkAbove sends clients to Objects for blobs of at least so many bytes, if
+	// it is a [blob.Linker] and the blob is one object. Zero sends none.
+	LinkAbove int64
+	LinkTTL   time.Duration // of such links; zero means 15 minutes
+
+	MaxConns int    // of the pool; zero means what DSN says, or the greater of 4 and the number of CPUs
+	Schema   string // that the tables are in, made if there is none; empty means what DSN or the database says
+}
+
+// DB is a store. Its views share everything; it is two because the interfaces
+// of blobs and manifests have methods of one name.
+type DB struct {
+	o      Options
+	pool   *pgxpool.Pool
+	schema string // part of the names of locks
+	madeAt time.Time
+}
+
+// Open returns the store at o.DSN, with its tables made or brought up to date.
+// When they are, that costs one query.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	config, err := pgxpool.ParseConfig(o.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("pgstore: %w", err)
+	}
+	if o.MaxConns > 0 {
+		config.MaxConns = int32(o.MaxConns)
+		config.MinConns = min(config.MinConns, config.MaxConns)
+	}
+	params := config.ConnConfig.RuntimeParams
+	if o.Schema != "" {
+		params["search_path"] = pgx.Identifier{o.Schema}.Sanitize()
+	}
+	// A lock that is taken first is of use only if what follows sees what was
+	// committed before it was got.
+	params["default_transaction_isolation"] = "read committed"
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("pgstore: %w", err)
+	}
+	db := &DB{o: o, pool: pool}
+	if err := db.prepare(ctx, migrations()); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("pgstore: %w", ended(ctx, err))
+	}
+	return db, nil
+}
+
+// Close waits for calls under way and closes all connections but those of Lead.
+func (db *DB) Close() { db.pool.Close() }
+
+// Ping tells whether the database answers.
+func (db *DB) Ping(ctx context.Context) error { return ended(ctx, db.pool.Ping(ctx)) }
+
+// Blobs returns the view of blobs and upload sessions.
+func (db *DB) Blobs() *Blobs { return &Blobs{db} }
+
+// Manifests returns the view of manifests, tags, referrers and events.
+func (db *DB) Manifests() *Manifests { return &Manifests{db} }
+
+// Pulls returns the view of last pulls.
+func (db *DB) Pulls() *Pulls { return &Pulls{db} }
+
+func (db *DB) now() time.Time {
+	if db.o.Now != nil {
+		return db.o.Now().UTC()
+	}
+	return time.Now().UTC()
+}
+
+// lock returns the key of an advisory lock. They are one number space in a
+// database, which others may use too: a collision makes somebody wait.
+func (db *DB) lock(kind, name string) int64 {
+	sum := sha256.Sum256([]byte("wharfage\x00" + db.schema + "\x00" + kind + "\x00" + name))
+	return int64(binary.BigEndian.Uint64(sum[:]))
+}

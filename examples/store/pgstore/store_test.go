@@ -1,0 +1,192 @@
+package pgstore
+
+import (
+	"context"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/blob/blobtest"
+	"github.com/wharfage/wharfage/blob/dirblob"
+	"github.com/wharfage/wharfage/examples/store/pgstore/pgtest"
+	"github.com/wharfage/wharfage/lifecycle"
+	"github.com/wharfage/wharfage/lifecycle/lifecycletest"
+	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/manifest/manifesttest"
+	"github.com/wharfage/wharfage/referrers"
+	"github.com/wharfage/wharfage/referrers/referrerstest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+func open(t testing.TB, o Options) *DB {
+	t.Helper()
+	if o.DSN == "" {
+		o.DSN = pgtest.Start(t)
+	}
+	if o.Objects == nil {
+		o.Objects = &dirblob.Objects{Dir: t.TempDir(), Unsynced: true}
+	}
+	db, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	return db
+}
+
+// again opens the store of db as another process does.
+func again(t testing.TB, db *DB) *DB {
+	t.Helper()
+	return open(t, db.o)
+}
+
+// things counts what lies in the store.
+func things(t testing.TB, db *DB) int {
+	t.Helper()
+	n := 0
+	err := db.pool.QueryRow(t.Context(), `select (select count(*) from content) + (select count(*) from link)
+		+ (select count(*) from object) + (select count(*) from session)`).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range db.o.Objects.List(t.Context(), "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
+
+// kinds are the stores that kits are run with: as they are, and with one
+// connection in a database whose own order of text is that of a language.
+var kinds = []struct {
+	name    string
+	options func(t testing.TB) Options
+}{
+	{"default", func(testing.TB) Options { return Options{} }},
+	{"one connection, another collation", func(t testing.TB) Options {
+		return Options{DSN: collated(t), MaxConns: 1}
+	}},
+}
+
+var (
+	collatedOnce sync.Once
+	errCollated  error
+)
+
+// collated is pgtest.Start in a database of another collation.
+func collated(t testing.TB) string {
+	t.Helper()
+	dsn := pgtest.Start(t)
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec := func(sql string) error {
+		conn, err := pgx.ConnectConfig(context.Background(), config)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.Background())
+		_, err = conn.Exec(context.Background(), sql)
+		return err
+	}
+	collatedOnce.Do(func() {
+		errCollated = exec(`create database collated template template0 locale_provider icu icu_locale 'en-US' lc_collate 'C' lc_ctype 'C'`)
+	})
+	if errCollated != nil {
+		t.Logf("the server has no ICU: %v", errCollated)
+		return dsn
+	}
+	config.Database = "collated"
+	if err := exec(`create schema ` + config.RuntimeParams["search_path"]); err != nil {
+		t.Fatal(err)
+	}
+	return dsn + "&dbname=collated"
+}
+
+func TestBlobs(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			blobtest.TestStore(t, blobtest.Options{
+				New:    func(t testing.TB) blob.Store { return open(t, kind.options(t)).Blobs() },
+				Reopen: func(t testing.TB, s blob.Store) blob.Store { return again(t, s.(*Blobs).db).Blobs() },
+				SetNow: func(s blob.Store, now func() time.Time) { s.(*Blobs).db.o.Now = now },
+				Things: func(t testing.TB, s blob.Store) int { return things(t, s.(*Blobs).db) },
+			})
+		})
+	}
+}
+
+// have makes blobs of the digests, whatever they are of.
+func have(t testing.TB, db *DB, repo string, dgsts ...digest.Digest) {
+	t.Helper()
+	for _, d := range dgsts {
+		_, err := db.pool.Exec(t.Context(), `insert into content (digest, size, keys, sizes) values ($1, 0, '{}', '{}') on conflict do nothing`, d)
+		if err == nil {
+			_, err = db.pool.Exec(t.Context(), `insert into link (repo, digest, touched_at) values ($1, $2, now()) on conflict do nothing`, repo, d)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestManifests(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			manifesttest.TestStore(t, manifesttest.Options{
+				New: func(t testing.TB) manifest.Store { return open(t, kind.options(t)).Manifests() },
+				PutBlobs: func(t testing.TB, s manifest.Store, repo string, dgsts ...digest.Digest) {
+					have(t, s.(*Manifests).db, repo, dgsts...)
+				},
+				DeleteBlob: func(t testing.TB, s manifest.Store, repo string, dgst digest.Digest) error {
+					return s.(*Manifests).db.Blobs().Delete(t.Context(), repo, dgst, time.Time{})
+				},
+			})
+		})
+	}
+}
+
+func TestOutbox(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			manifesttest.TestOutbox(t, manifesttest.OutboxOptions{
+				New: func(t testing.TB) manifesttest.EventStore {
+					o := kind.options(t)
+					o.KeepEvents = true
+					return open(t, o).Manifests()
+				},
+				Reopen: func(t testing.TB, s manifesttest.EventStore) manifesttest.EventStore {
+					return again(t, s.(*Manifests).db).Manifests()
+				},
+			})
+		})
+	}
+}
+
+func TestReferrers(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			referrerstest.TestIndex(t, func(t testing.TB) (manifest.Store, referrers.Index) {
+				m := open(t, kind.options(t)).Manifests()
+				return m, m
+			})
+		})
+	}
+}
+
+func TestPulls(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			lifecycletest.TestActivity(t, func(t testing.TB) lifecycle.Activity { return open(t, kind.options(t)).Pulls() })
+		})
+	}
+}
