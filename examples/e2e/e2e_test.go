@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/wharfage/wharfage/examples/store/pgstore/pgtest"
+	"github.com/wharfage/wharfage/examples/store/s3bytes/s3test"
 )
 
 // steps run in order, in one folder, as shell scripts that must succeed. $R is
@@ -101,6 +104,31 @@ var steps = []struct{ client, name, script string }{
 		! crane digest $R/sk2:multi`},
 }
 
+// places are where the server keeps things.
+var places = []struct {
+	name string
+	args func(t *testing.T) []string
+}{
+	{"memory", func(*testing.T) []string { return nil }},
+	{"folder", func(t *testing.T) []string { return []string{"-data", t.TempDir()} }},
+	{"folder and S3", func(t *testing.T) []string { return []string{"-data", t.TempDir(), "-s3", bucket(t)} }},
+	{"PostgreSQL and folder", func(t *testing.T) []string { return []string{"-postgres", pgtest.Start(t), "-data", t.TempDir()} }},
+	{"PostgreSQL and S3", func(t *testing.T) []string { return []string{"-postgres", pgtest.Start(t), "-s3", bucket(t)} }},
+	{"PostgreSQL and S3, with redirects", func(t *testing.T) []string {
+		return []string{"-postgres", pgtest.Start(t), "-s3", bucket(t), "-redirect", "1000000"}
+	}},
+}
+
+// bucket returns an empty bucket as -s3 names one, and hands the server its keys.
+func bucket(t *testing.T) string {
+	s := s3test.Start(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", s.AccessKey)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", s.SecretKey)
+	return s.Endpoint + "/" + s.Bucket + "?region=" + s.Region
+}
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
 func TestClients(t *testing.T) {
 	bin := install(t)
 	haveSkopeo := skopeo(t)
@@ -108,8 +136,9 @@ func TestClients(t *testing.T) {
 	if text, err := exec.Command("go", "build", "-o", server, "../registry").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	for name, args := range map[string][]string{"memory": nil, "data": {"-data", t.TempDir()}} {
-		t.Run(name, func(t *testing.T) {
+	for _, place := range places {
+		t.Run(place.name, func(t *testing.T) {
+			args := place.args(t)
 			addr, stop := start(t, server, args...)
 			work := t.TempDir()
 			for _, s := range steps {
