@@ -63,7 +63,10 @@ type CollectOptions struct {
 	// MaxShare is the part of the bytes of all blobs looked at that may go in a
 	// run, else *ShareError and nothing goes. Zero means 0.5.
 	MaxShare float64
-	Confirm  bool // let any share go
+	// Few is how many blobs may go whatever their share, since the share of a
+	// small store says little. Zero means none.
+	Few     int
+	Confirm bool // let any share go
 
 	// Offline says that nobody writes to the store until Collect returns. Without
 	// it a store must be [Guarded].
@@ -252,12 +255,27 @@ func (c *collection) admit() error {
 		return errors.New("collect: CollectOptions.Needed is nil")
 	case !c.Offline && (!ok || !g.Guarded()):
 		return &Error{Op: "collect", Err: ErrUnguarded}
-	case c.Last.IsZero():
+	}
+	return c.checkClock(c.now)
+}
+
+// CheckClock returns a *[ClockError] if Now does not fit Last and Interval. For
+// what is done before Collect, which does the same.
+func (o *CollectOptions) CheckClock() error {
+	if o.Now == nil {
+		return o.checkClock(time.Now())
+	}
+	return o.checkClock(o.Now())
+}
+
+func (o *CollectOptions) checkClock(now time.Time) error {
+	switch {
+	case o.Last.IsZero():
 		return nil
-	case c.now.Before(c.Last):
-		return &ClockError{What: "the run before this one was", Time: c.Last, Now: c.now}
-	case c.Interval > 0 && c.now.Sub(c.Last)/oddIntervals > c.Interval:
-		return &ClockError{What: fmt.Sprintf("the last of the runs that are %v apart was", c.Interval), Time: c.Last, Now: c.now}
+	case now.Before(o.Last):
+		return &ClockError{What: "the run before this one was", Time: o.Last, Now: now}
+	case o.Interval > 0 && now.Sub(o.Last)/oddIntervals > o.Interval:
+		return &ClockError{What: fmt.Sprintf("the last of the runs that are %v apart was", o.Interval), Time: o.Last, Now: now}
 	}
 	return nil
 }
@@ -287,7 +305,7 @@ func (c *collection) plan(ctx context.Context) error {
 	if err := c.planSessions(ctx); err != nil {
 		return err
 	}
-	if float64(c.going.Bytes) > c.MaxShare*float64(c.of.Bytes) && !c.Confirm {
+	if c.going.Count > c.Few && float64(c.going.Bytes) > c.MaxShare*float64(c.of.Bytes) && !c.Confirm {
 		return &ShareError{Going: c.going, Of: c.of, Max: c.MaxShare}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/blob/blobtest"
 	"github.com/wharfage/wharfage/blob/dirblob"
@@ -53,23 +54,13 @@ func (w *world) set(now time.Time) {
 	w.now = now
 }
 
-func guard(m *memmanifest.Store) blob.Guard {
-	return func(ctx context.Context, repo string, dgst digest.Digest, remove func() error) error {
-		needed, err := m.Unneeded(ctx, repo, dgst, remove)
-		if needed {
-			return fmt.Errorf("a manifest needs it: %w", blob.ErrConflict)
-		}
-		return err
-	}
-}
-
 func newWorld(t testing.TB, kind string) *world {
 	w := &world{TB: t, manifests: new(memmanifest.Store), now: day0}
 	if kind == "memory" {
-		w.blobs = &memblob.Store{Now: w.time, Guard: guard(w.manifests)}
+		w.blobs = &memblob.Store{Now: w.time, Guard: wharfage.GuardBlobs(w.manifests)}
 	} else {
 		w.dir = t.TempDir()
-		w.blobs = &dirblob.Store{Dir: w.dir, Unsynced: true, Now: w.time, Guard: guard(w.manifests)}
+		w.blobs = &dirblob.Store{Dir: w.dir, Unsynced: true, Now: w.time, Guard: wharfage.GuardBlobs(w.manifests)}
 	}
 	w.manifests.MissingBlobs = blob.Missing(w.blobs)
 	return w
@@ -115,24 +106,8 @@ func (w *world) begin(repo, content string) blob.Upload {
 	return u
 }
 
-func (w *world) needed(ctx context.Context, repo string) iter.Seq2[digest.Digest, error] {
-	return func(yield func(digest.Digest, error) bool) {
-		for rec, err := range w.manifests.Manifests(ctx, repo, "") {
-			if err != nil {
-				yield("", err)
-				return
-			}
-			for _, d := range rec.Blobs {
-				if !yield(d, nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
 func (w *world) options() blob.CollectOptions {
-	return blob.CollectOptions{Needed: w.needed, Now: w.time}
+	return blob.CollectOptions{Needed: wharfage.NeededBlobs(w.manifests), Now: w.time}
 }
 
 // content lists what is visible: blobs of repositories, and sessions.
@@ -315,6 +290,8 @@ func TestCollectRefuses(t *testing.T) {
 		}, blob.ErrShare, func(o *blob.CollectOptions) { o.Confirm = true }},
 		{"more than MaxShare", func(_ *world, o *blob.CollectOptions) { o.MaxShare = 0.05 }, blob.ErrShare,
 			func(o *blob.CollectOptions) { o.MaxShare = 0.2 }},
+		{"more than Few", func(_ *world, o *blob.CollectOptions) { o.MaxShare, o.Few = 0.05, 0 }, blob.ErrShare,
+			func(o *blob.CollectOptions) { o.Few = 1 }},
 		{"ctx has ended", func(_ *world, o *blob.CollectOptions) {}, context.Canceled, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -393,7 +370,7 @@ func TestCollectKeepsWhatItCannotRead(t *testing.T) {
 							yield("", broken)
 							return
 						}
-						w.needed(ctx, repo)(yield)
+						wharfage.NeededBlobs(w.manifests)(ctx, repo)(yield)
 						if repo == "b" && what == "needs at the end" {
 							yield("", broken)
 						}
@@ -737,4 +714,24 @@ func TestCollectRaces(t *testing.T) {
 			}
 		}
 	})
+}
+
+func ExampleCollect() {
+	ctx := context.Background()
+	manifests := new(memmanifest.Store)
+	store := &memblob.Store{Guard: wharfage.GuardBlobs(manifests)}
+	if err := blob.Put(ctx, store, "team/app", describe("hello"), strings.NewReader("hello")); err != nil {
+		fmt.Println(err)
+		return
+	}
+	report, err := blob.Collect(ctx, store, blob.CollectOptions{
+		Needed:  wharfage.NeededBlobs(manifests),
+		Confirm: true,                                                       // that all may go
+		Now:     func() time.Time { return time.Now().Add(48 * time.Hour) }, // past the lease
+		Each:    func(it blob.Collected) { fmt.Println(it.Kind, it.Repo, it.Size, it.Reason) },
+	})
+	fmt.Println(report.Blobs.Removed.Count, err)
+	// Output:
+	// blob team/app 5 unneeded
+	// 1 <nil>
 }

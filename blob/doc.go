@@ -17,7 +17,7 @@
 //     [Reader].Stat all set [Info].TouchedAt, and a collector leaves alone what
 //     was touched within the lease, so that a client which skips an upload
 //     because of that answer has time to push the manifest that needs the blob.
-//   - [Deleter].Delete hides it at once.
+//   - [Deleter].Delete hides it at once. [Collect] deletes what nothing needs.
 //
 // # Below a store
 //

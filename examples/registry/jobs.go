@@ -6,12 +6,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"iter"
 	"log/slog"
 	"os"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/blob"
@@ -26,7 +23,8 @@ type jobs struct {
 
 // collectRules say what a collection may remove.
 type collectRules struct {
-	share float64
+	share    float64
+	untagged time.Duration
 }
 
 func jobFlags(f *flag.FlagSet) *jobs {
@@ -37,31 +35,17 @@ func jobFlags(f *flag.FlagSet) *jobs {
 }
 
 func (c *collectRules) flags(f *flag.FlagSet) {
-	f.Float64Var(&c.share, "max-share", 0.5, "refuse a collection that would free more than this share of all bytes")
+	f.Float64Var(&c.share, "max-share", 0.5, "refuse a collection that would free more than this share of all bytes, and more than 100 blobs")
+	f.DurationVar(&c.untagged, "untagged", 0, "remove manifests without a tag that were pushed so long ago, and that nothing lists (0: keep them)")
 }
 
-// options are those of a run at now.
-func (c *collectRules) options(h *wharfage.Handler, lease time.Duration) blob.CollectOptions {
-	return blob.CollectOptions{Needed: needed(h.Manifests), Lease: lease, SessionLease: lease, MaxShare: c.share}
-}
-
-// needed lists the blobs that manifests name.
-func needed(s manifest.Reader) func(ctx context.Context, repo string) iter.Seq2[digest.Digest, error] {
-	return func(ctx context.Context, repo string) iter.Seq2[digest.Digest, error] {
-		return func(yield func(digest.Digest, error) bool) {
-			for rec, err := range s.Manifests(ctx, repo, "") {
-				if err != nil {
-					yield("", err)
-					return
-				}
-				for _, d := range rec.Blobs {
-					if !yield(d, nil) {
-						return
-					}
-				}
-			}
-		}
+func (c *collectRules) collection(lease time.Duration) wharfage.Collection {
+	const few = 100
+	out := wharfage.Collection{Blobs: blob.CollectOptions{Lease: lease, SessionLease: lease, MaxShare: c.share, Few: few}}
+	if c.untagged > 0 {
+		out.Untagged = &manifest.UntaggedOptions{Grace: c.untagged, MaxShare: c.share, Few: few}
 	}
+	return out
 }
 
 // run does the jobs until ctx ends, whenever this process leads.
@@ -101,17 +85,19 @@ func (j *jobs) schedule(ctx context.Context, h *wharfage.Handler, m *metrics, le
 		if ctx.Err() != nil {
 			return
 		}
-		o := j.rules.options(h, lease)
-		o.Last, o.Interval = last, j.every
-		report, err := blob.Collect(ctx, h.Blobs, o)
-		last = report.At
-		m.collected(report, err)
+		c := j.rules.collection(lease)
+		c.Blobs.Last, c.Blobs.Interval = last, j.every
+		began := time.Now()
+		done, err := wharfage.Collect(ctx, h, c)
+		last = began // also of a run that was refused, or an odd clock would refuse all that follow
+		m.collected(done, err)
+		report := done.Blobs
 		level := slog.LevelInfo
 		if err != nil {
 			level = slog.LevelError
 		}
-		slog.Log(ctx, level, "collected", "blobs", report.Blobs.Removed.Count, "uploads", report.Sessions.Removed.Count, "strays", report.Strays.Removed.Count,
-			"bytes", freed(report), "more", report.More, "took", time.Since(report.At).Round(time.Millisecond), "err", err)
+		slog.Log(ctx, level, "collected", "manifests", done.Untagged.Removed, "blobs", report.Blobs.Removed.Count, "uploads", report.Sessions.Removed.Count, "strays", report.Strays.Removed.Count,
+			"bytes", freed(report), "more", report.More, "took", time.Since(began).Round(time.Millisecond), "err", err)
 	}
 }
 
@@ -119,7 +105,8 @@ func freed(r blob.CollectReport) int64 {
 	return r.Blobs.Removed.Bytes + r.Sessions.Removed.Bytes + r.Strays.Removed.Bytes
 }
 
-func (m *metrics) collected(r blob.CollectReport, err error) {
+func (m *metrics) collected(c wharfage.Collected, err error) {
+	r := c.Blobs
 	result := "ok"
 	if err != nil {
 		result = "failed"
@@ -127,6 +114,7 @@ func (m *metrics) collected(r blob.CollectReport, err error) {
 		m.lastRun.WithLabelValues("collect").SetToCurrentTime()
 	}
 	m.runs.WithLabelValues("collect", result).Inc()
+	m.removed.WithLabelValues("manifest").Add(float64(c.Untagged.Removed))
 	m.removed.WithLabelValues("blob").Add(float64(r.Blobs.Removed.Count))
 	m.removed.WithLabelValues("session").Add(float64(r.Sessions.Removed.Count))
 	m.removed.WithLabelValues("stray").Add(float64(r.Strays.Removed.Count))
@@ -147,31 +135,39 @@ func collect(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	o := rules.options(store.handler(), where.lease)
-	o.Dry = *dry
+	c := rules.collection(where.lease)
+	c.Dry = *dry
 	out := json.NewEncoder(os.Stdout)
-	o.Each = func(c blob.Collected) {
+	verb := map[bool]string{false: "stays", true: "went"}
+	if *dry {
+		verb[true] = "would go"
+	}
+	c.Blobs.Each = func(x blob.Collected) {
 		if *asJSON {
-			out.Encode(c)
+			out.Encode(x)
 			return
 		}
-		what, verb := c.ID, "stays"
-		if c.Kind == blob.KindBlob {
-			what = string(c.Digest)
+		what := x.ID
+		if x.Kind == blob.KindBlob {
+			what = string(x.Digest)
 		}
-		switch {
-		case c.Removed && *dry:
-			verb = "would go"
-		case c.Removed:
-			verb = "went"
-		}
-		fmt.Printf("%s %s %s %s: %s, %d bytes\n", c.Kind, c.Repo, what, verb, c.Reason, c.Size)
+		fmt.Println(x.Kind, x.Repo, what, verb[x.Removed]+":", string(x.Reason)+",", x.Size, "bytes")
 	}
-	report, err := blob.Collect(ctx, store.blobs, o)
+	if c.Untagged != nil {
+		c.Untagged.Each = func(x manifest.Collected) {
+			if *asJSON {
+				out.Encode(x)
+				return
+			}
+			fmt.Println("manifest", x.Repo, x.Digest, verb[x.Removed]+":", x.Reason)
+		}
+	}
+	done, err := wharfage.Collect(ctx, store.handler(), c)
 	if *asJSON {
-		out.Encode(report)
+		out.Encode(done)
 	} else {
-		fmt.Printf("%d blobs, %d uploads, %d strays: %d bytes\n", report.Blobs.Removed.Count, report.Sessions.Removed.Count, report.Strays.Removed.Count, freed(report))
+		r := done.Blobs
+		fmt.Printf("%d manifests, %d blobs, %d uploads, %d strays: %d bytes\n", done.Untagged.Removed, r.Blobs.Removed.Count, r.Sessions.Removed.Count, r.Strays.Removed.Count, freed(r))
 	}
 	return errors.Join(err, store.close())
 }
