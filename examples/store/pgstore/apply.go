@@ -10,7 +10,8 @@ import (
 	"github.com/wharfage/wharfage/manifest"
 )
 
-// Apply implements [manifest.Writer], in two round trips: one that takes the
+// Apply implements [manifest.Writer], step 3 of model/collect.pml, in two round
+// trips: one that takes the
 // repository's lock and reads all that the checks need, and one that writes and
 // commits.
 func (m *Manifests) Apply(ctx context.Context, repo string, c manifest.Change) error {

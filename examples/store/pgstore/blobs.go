@@ -48,7 +48,7 @@ func (b *Blobs) files(era int64) *parts.Files {
 	}
 }
 
-// Stat implements [blob.Reader]. It is one round trip, and a second one when
+// Stat implements [blob.Reader]: step 2 of model/collect.pml. It is one round trip, and a second one when
 // touches are to be renewed.
 func (b *Blobs) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]blob.Info, error) {
 	infos, err := b.stat(ctx, repo, dgsts)
@@ -155,7 +155,7 @@ func (b *Blobs) open(ctx context.Context, repo string, dgst digest.Digest, off, 
 	}
 }
 
-// Put implements [blob.Writer]. Beside the object it costs three round trips.
+// Put implements [blob.Writer]: step 1 of model/collect.pml. Beside the object it costs three round trips.
 func (b *Blobs) Put(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error {
 	if err := b.put(ctx, repo, desc.Digest, r); err != nil {
 		return blobError("put", repo, desc.Digest, err)
@@ -233,7 +233,8 @@ func refer(t *tx, keys []string) {
 	}
 }
 
-// Mount implements [blob.Mounter], in one round trip.
+// Mount implements [blob.Mounter], in one round trip: step 2 of model/collect.pml
+// in one repository, and the link of step 1 in the other.
 func (b *Blobs) Mount(ctx context.Context, from, repo string, dgst digest.Digest) error {
 	found := false
 	err := b.db.write(ctx, func(t *tx) error {
@@ -251,7 +252,8 @@ func (b *Blobs) Mount(ctx context.Context, from, repo string, dgst digest.Digest
 	return nil
 }
 
-// Delete implements [blob.Deleter], in two round trips. Objects go after the
+// Delete implements [blob.Deleter], step 4 of model/collect.pml, in two round
+// trips. Objects go after the
 // commit: what a crash leaves of them is for Sweep.
 func (b *Blobs) Delete(ctx context.Context, repo string, dgst digest.Digest, cutoff time.Time) error {
 	var gone []string

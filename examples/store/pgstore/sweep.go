@@ -64,7 +64,7 @@ func (b *Blobs) strays(ctx context.Context, keys []string) ([]string, error) {
 	return strays, ended(ctx, err)
 }
 
-// Sweep implements [blob.Sweeper].
+// Sweep implements [blob.Sweeper]: step 5 of model/collect.pml.
 func (b *Blobs) Sweep(ctx context.Context, cutoff time.Time, dry bool) iter.Seq2[blob.Object, error] {
 	return func(yield func(blob.Object, error) bool) {
 		if err := b.sweep(ctx, cutoff, dry, func(o blob.Object) bool { return yield(o, nil) }); err != nil && err != errStopped {

@@ -197,7 +197,8 @@ func (b *Blobs) forsake(ctx context.Context, err error, keys []string) {
 	}
 }
 
-// Commit implements [blob.Uploads], in three round trips.
+// Commit implements [blob.Uploads], step 1 of model/collect.pml, in three round
+// trips.
 func (b *Blobs) Commit(ctx context.Context, old, u blob.Upload, dgst digest.Digest) error {
 	if err := b.commit(ctx, old, u, dgst); err != nil {
 		return uploadError("commit", old, err)
