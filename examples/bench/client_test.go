@@ -9,12 +9,15 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/wharfage/wharfage/manifest"
 )
 
 // client is one connection. It costs a fraction of what net/http's client does,
@@ -33,13 +36,18 @@ func dial(addr string) (*client, error) {
 	return &client{conn, bufio.NewReaderSize(conn, 256<<10)}, nil
 }
 
+const host = "registry.example"
+
 // do sends a request and returns the head of the answer, having read all of it.
 // An answer other than want is an error.
 func (c *client) do(want int, method, uri, contentType string, body net.Buffers) (*http.Response, error) {
-	if contentType != "" {
+	switch {
+	case contentType != "":
 		contentType = "Content-Type: " + contentType + "\r\n"
+	case method == "GET": // distribution has no OCI manifest for who does not ask for it
+		contentType = "Accept: " + manifest.MediaTypeImage + ", */*\r\n"
 	}
-	head := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: registry.example\r\n%sContent-Length: %d\r\n\r\n", method, uri, contentType, length(body))
+	head := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: "+host+"\r\n%sContent-Length: %d\r\n\r\n", method, uri, contentType, length(body))
 	request := append(net.Buffers{head}, body...)
 	if _, err := request.WriteTo(c.conn); err != nil {
 		return nil, err
@@ -68,7 +76,12 @@ func (c *client) put(repo string, dgst digest.Digest, body net.Buffers) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.do(http.StatusCreated, "PUT", resp.Header.Get("Location")+"?digest="+string(dgst), "application/octet-stream", body)
+	uri, query := resp.Header.Get("Location"), "?"
+	uri = strings.TrimPrefix(uri, "http://"+host)
+	if strings.Contains(uri, "?") {
+		query = "&"
+	}
+	_, err = c.do(http.StatusCreated, "PUT", uri+query+"digest="+string(dgst), "application/octet-stream", body)
 	return err
 }
 

@@ -40,4 +40,26 @@
 //     referrers; "x bare" is times the first.
 //   - HTTPReferrers: pages of the referrers of a subject that has 100,000,
 //     beside a handler that writes the same bytes ready-made.
+//
+// # Storage
+//
+//	go test -run '^$' -bench Storage -timeout 1h ./examples/bench
+//
+// The registry of examples/registry with -data, beside others that keep
+// everything, or all blobs, on the disk: distribution with its filesystem driver,
+// which is installed once, and go-containerregistry with its disk handler, which
+// keeps manifests in memory and syncs nothing. All are processes of their own
+// and keep their data under the temporary folder. Each benchmark ends with what
+// it is to reach. -short takes a tenth of everything, to see that it works.
+//
+//   - StorageSmall: HTTPSmall for these. Between measurements the disk is synced.
+//   - StorageGrowth: pushes, pulls and pages of listings in a store of 100
+//     manifests and in one of 100,000, which has a million links; and the time
+//     from the start of a server to its first answer.
+//     The large one has about 200,000 files.
+//   - StorageMemory: 8 blobs of 1 GiB pushed at once, and pulled at once, and the
+//     server's peak memory.
+//
+// Do not delete many files in the minutes before: ext4 then takes ten times as
+// long to make new ones. The benchmarks wait for that to end, for a while.
 package bench

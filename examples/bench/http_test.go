@@ -120,10 +120,12 @@ func (a artifact) pull(c *client) error {
 	return c.get(repo+"/blobs/"+string(a.digest), length(a.layer))
 }
 
-func artifacts(n, size int) []artifact {
+func artifacts(n, size int) []artifact { return artifactsFrom(0, n, size) }
+
+func artifactsFrom(first, n, size int) []artifact {
 	all := make([]artifact, n)
 	for i := range all {
-		all[i] = newArtifact(i, size)
+		all[i] = newArtifact(first+i, size)
 	}
 	return all
 }

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -132,10 +133,15 @@ func writeBytes(w http.ResponseWriter, body []byte) {
 // serverEnv names the server that a process is to be.
 const serverEnv = "WHARFAGE_BENCH_SERVER"
 
+// addrEnv is where it is to listen. Without, it chooses.
+const addrEnv = "WHARFAGE_BENCH_ADDR"
+
 func TestMain(m *testing.M) {
 	name := os.Getenv(serverEnv)
 	if name == "" {
-		os.Exit(m.Run())
+		code := m.Run()
+		removeRegistry()
+		os.Exit(code)
 	}
 	serve(servers[name](os.Args[1]))
 }
@@ -143,7 +149,7 @@ func TestMain(m *testing.M) {
 // serve answers each line of its input with what the process has used so far,
 // and ends with its input, at the latest when the benchmark does.
 func serve(h http.Handler) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", cmp.Or(os.Getenv(addrEnv), "127.0.0.1:0"))
 	must(err)
 	go http.Serve(l, h)
 	fmt.Println(l.Addr())

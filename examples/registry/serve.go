@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +27,9 @@ func serve(ctx context.Context, args []string) error {
 	jobs := jobFlags(f)
 	if err := parse(f, args); err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // of a heap of a few MiB, which collections would be over all the time
 	}
 	store, err := where.open(ctx)
 	if err != nil {

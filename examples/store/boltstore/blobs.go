@@ -275,9 +275,9 @@ func orNotFound(err error) error {
 func (b *Blobs) Blobs(ctx context.Context, repo string, after digest.Digest) iter.Seq2[blob.Info, error] {
 	prefix := name(repo)
 	from := append(name(repo), afterDigest(string(after))...)
-	return list(ctx, b.db, from, func(t *tx, from []byte) (page []blob.Info, _ []byte, err error) {
+	return list(ctx, b.db, from, func(t *tx, from []byte, n int) (page []blob.Info, _ []byte, err error) {
 		for k, v := range t.heads(linkRows, prefix, from) {
-			if len(page) == pageLen {
+			if len(page) == n {
 				return page, append([]byte(nil), k...), nil
 			}
 			dgst, _ := readDigest(k[len(prefix):])
@@ -299,9 +299,9 @@ func (b *Blobs) Repos(ctx context.Context, after string) iter.Seq2[string, error
 // Locate implements [blob.Locator].
 func (b *Blobs) Locate(ctx context.Context, dgst digest.Digest) iter.Seq2[string, error] {
 	prefix := digestRow(nil, dgst)
-	return list(ctx, b.db, next(prefix), func(t *tx, from []byte) (page []string, _ []byte, err error) {
+	return list(ctx, b.db, next(prefix), func(t *tx, from []byte, n int) (page []string, _ []byte, err error) {
 		for k := range t.under(contentRows, prefix, from) {
-			if len(page) == pageLen {
+			if len(page) == n {
 				return page, append([]byte(nil), k...), nil
 			}
 			page = append(page, string(k[len(prefix):]))
@@ -366,10 +366,13 @@ func (t *tx) unlink(repo string, dgst digest.Digest, cutoff time.Time) (unused [
 // Redirect implements [blob.Redirector].
 func (b *Blobs) Redirect(ctx context.Context, repo string, dgst digest.Digest) (string, error) {
 	const ttl = 20 * time.Minute // for the first byte; what is under way goes on
-	info, c, err := b.find(ctx, repo, dgst)
 	l, ok := b.db.Objects.(blob.Linker)
+	if !ok || b.db.LinkAbove <= 0 {
+		return "", ctx.Err()
+	}
+	info, c, err := b.find(ctx, repo, dgst)
 	var url string
-	if err == nil && ok && b.db.LinkAbove > 0 && info.Size >= b.db.LinkAbove && len(c.Parts) == 1 {
+	if err == nil && info.Size >= b.db.LinkAbove && len(c.Parts) == 1 {
 		url, err = l.Link(ctx, c.Parts[0].Key, ttl)
 	}
 	if err != nil {

@@ -63,7 +63,7 @@ type Options struct {
 	Now        func() time.Time // nil means time.Now
 	KeepEvents bool             // write an event for each change, to be read and forgotten by way of manifest.Outbox
 
-	MinPart     int   // of an upload in bytes, as in parts.Files
+	MinPart     int   // of an upload in bytes, as in parts.Files; zero means 64 KiB
 	LinkAbove   int64 // blobs of so many bytes or more may be fetched from Objects, if it is a blob.Linker; zero means none
 	CacheBytes  int   // of manifests kept in memory; zero means 16 MiB, negative none
 	MaxSessions int   // without bytes yet, which are kept in memory; the next Begin matches blob.ErrTooMany; zero means 100,000
@@ -98,6 +98,9 @@ func Open(o Options) (*DB, error) {
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 16 << 20
+	}
+	if o.MinPart == 0 {
+		o.MinPart = 64 << 10 // what waits in a row makes the file large
 	}
 	if o.MaxSessions == 0 {
 		o.MaxSessions = 100_000

@@ -233,9 +233,9 @@ func (m *Manifests) Manifests(ctx context.Context, repo string, after digest.Dig
 
 func (m *Manifests) records(ctx context.Context, repo string, after digest.Digest) iter.Seq2[stored, error] {
 	prefix := name(repo)
-	return list(ctx, m.db, append(name(repo), afterDigest(string(after))...), func(t *tx, from []byte) (page []stored, _ []byte, err error) {
+	return list(ctx, m.db, append(name(repo), afterDigest(string(after))...), func(t *tx, from []byte, n int) (page []stored, _ []byte, err error) {
 		for k, v := range t.heads(manifestRows, prefix, from) {
-			if len(page) == pageLen {
+			if len(page) == n {
 				return page, append([]byte(nil), k...), nil
 			}
 			dgst, _ := readDigest(k[len(prefix):])
@@ -256,9 +256,9 @@ func (m *Manifests) Tags(ctx context.Context, repo, after string) iter.Seq2[mani
 	if after != "" {
 		from = next(from)
 	}
-	return list(ctx, m.db, from, func(t *tx, from []byte) (page []manifest.Tag, _ []byte, err error) {
+	return list(ctx, m.db, from, func(t *tx, from []byte, n int) (page []manifest.Tag, _ []byte, err error) {
 		for k, v := range t.under(tagRows, prefix, from) {
-			if len(page) == pageLen {
+			if len(page) == n {
 				return page, append([]byte(nil), k...), nil
 			}
 			tag, err := readTag(string(k[len(prefix):]), v)
@@ -308,9 +308,9 @@ func (m *Manifests) Referrers(ctx context.Context, repo string, subject digest.D
 func (m *Manifests) ReferrersJSON(ctx context.Context, repo string, subject digest.Digest, artifactType string, after digest.Digest) iter.Seq2[manifest.ReferrerJSON, error] {
 	prefix := referrerPrefix(repo, subject, artifactType)
 	from := append(prefix[:len(prefix):len(prefix)], afterDigest(string(after))...)
-	return list(ctx, m.db, from, func(t *tx, from []byte) (page []manifest.ReferrerJSON, _ []byte, err error) {
+	return list(ctx, m.db, from, func(t *tx, from []byte, n int) (page []manifest.ReferrerJSON, _ []byte, err error) {
 		for k, v := range t.under(referrerRows, prefix, from) {
-			if len(page) == pageLen {
+			if len(page) == n {
 				return page, append([]byte(nil), k...), nil
 			}
 			dgst, _ := readDigest(k[len(prefix):])

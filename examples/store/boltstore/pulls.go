@@ -54,9 +54,9 @@ func (p *Pulls) Touch(ctx context.Context, repo string, pulls []lifecycle.Pull) 
 // Pulls implements [lifecycle.Activity].
 func (p *Pulls) Pulls(ctx context.Context, repo string, after digest.Digest) iter.Seq2[lifecycle.Pull, error] {
 	prefix := name(repo)
-	return list(ctx, p.db, append(name(repo), afterDigest(string(after))...), func(t *tx, from []byte) (page []lifecycle.Pull, _ []byte, err error) {
+	return list(ctx, p.db, append(name(repo), afterDigest(string(after))...), func(t *tx, from []byte, n int) (page []lifecycle.Pull, _ []byte, err error) {
 		for k, v := range t.under(pullRows, prefix, from) {
-			if len(page) == pageLen {
+			if len(page) == n {
 				return page, append([]byte(nil), k...), nil
 			}
 			dgst, _ := readDigest(k[len(prefix):])

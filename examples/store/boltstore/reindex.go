@@ -150,7 +150,7 @@ func (t *tx) wrongTag(repo []byte, name string) (wrong []fact, err error) {
 // removeStale deletes the derived rows of repo in a table that nothing makes.
 func (db *DB) removeStale(ctx context.Context, repo string, table int) (n int, err error) {
 	prefix := name(repo)
-	for page, err := range list(ctx, db, prefix, func(t *tx, from []byte) (page [][]fact, _ []byte, err error) {
+	for page, err := range list(ctx, db, prefix, func(t *tx, from []byte, _ int) (page [][]fact, _ []byte, err error) {
 		var stale []fact
 		looked := 0
 		for k, v := range t.under(table, prefix, from) {
