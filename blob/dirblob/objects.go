@@ -44,6 +44,7 @@ type Objects struct {
 	syncs   func(path string) // a test's; called before each sync
 	buffers sync.Pool         // of *[bufferSize]byte
 
+	root sync.Mutex // taken before mu
 	mu   sync.Mutex
 	made map[string]struct{} // folders known to be there, durably
 }

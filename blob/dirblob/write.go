@@ -92,26 +92,21 @@ func (o *Objects) place(path string, do func() error) error {
 	return o.syncFolder(dir)
 }
 
-// makeFolder makes dir and the folders on the way to it, durably.
+// makeFolder makes dir, which is Dir or in it, and the folders on the way to
+// it, durably.
 func (o *Objects) makeFolder(dir string) error {
-	o.mu.Lock()
-	_, made := o.made[dir]
-	o.mu.Unlock()
-	if made {
+	if o.isMade(dir) {
 		return nil
 	}
-	err := os.Mkdir(dir, 0o777)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := o.makeFolder(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o777)
+	var err error
+	if root := filepath.Clean(o.Dir); dir == root {
+		o.root.Lock() // or another call finds a folder above it, and does not know that it is not synced yet
+		defer o.root.Unlock()
+		err = o.makeRoot(dir)
+	} else if err = o.makeFolder(filepath.Dir(dir)); err == nil {
+		err = o.makeIn(dir)
 	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	// Also when it was there already: who made it may not have synced yet.
-	if err := o.syncFolder(filepath.Dir(dir)); err != nil {
+	if err != nil {
 		return err
 	}
 	o.mu.Lock()
@@ -121,6 +116,33 @@ func (o *Objects) makeFolder(dir string) error {
 	}
 	o.made[dir] = struct{}{}
 	return nil
+}
+
+func (o *Objects) isMade(dir string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, made := o.made[dir]
+	return made
+}
+
+// makeRoot makes dir, and folders above it if there are none.
+func (o *Objects) makeRoot(dir string) error {
+	err := o.makeIn(dir)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
+		if err = o.makeRoot(filepath.Dir(dir)); err == nil {
+			err = o.makeIn(dir)
+		}
+	}
+	return err
+}
+
+// makeIn makes dir in a folder that is there.
+func (o *Objects) makeIn(dir string) error {
+	if err := os.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// Also when it was there already: who made it may not have synced yet, or may have been killed.
+	return o.syncFolder(filepath.Dir(dir))
 }
 
 func (o *Objects) syncFolder(dir string) error {
