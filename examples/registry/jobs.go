@@ -89,7 +89,7 @@ func (j *jobs) schedule(ctx context.Context, h *wharfage.Handler, m *metrics, le
 		c.Blobs.Last, c.Blobs.Interval = last, j.every
 		began := time.Now()
 		done, err := wharfage.Collect(ctx, h, c)
-		last = began // also of a run that was refused, or an odd clock would refuse all that follow
+		last = time.Now() // also of a run that was refused, or an odd clock would refuse all that follow
 		m.collected(done, err)
 		report := done.Blobs
 		level := slog.LevelInfo

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -85,7 +86,7 @@ func (db *DB) try(ctx context.Context, do func(t *tx) error) (again bool, err er
 		if committed {
 			return false, nil // what failed then is the connection
 		}
-		if err != nil && !pgconn.SafeToRetry(err) && !errors.As(err, new(*pgconn.PgError)) {
+		if err != nil && !pgconn.SafeToRetry(err) && !refused(err) {
 			return false, &unknownError{err}
 		}
 	}
@@ -96,6 +97,22 @@ func (db *DB) try(ctx context.Context, do func(t *tx) error) (again bool, err er
 		t.conn.Exec(undo, `rollback`) // or Release does it
 	}
 	return passing(err), err
+}
+
+// refused tells whether err is the server's word that a transaction was undone.
+// FATAL and PANIC are not: a server that dies while it commits may find the
+// transaction committed when it comes back. Nor is what a pooler says of its
+// connection, class 08.
+func refused(err error) bool {
+	var failed *pgconn.PgError
+	if !errors.As(err, &failed) {
+		return false
+	}
+	severity := failed.SeverityUnlocalized
+	if severity == "" {
+		severity = failed.Severity
+	}
+	return severity == "ERROR" && !strings.HasPrefix(failed.Code, "08")
 }
 
 // passing tells whether err comes of others that were there at the same time,
