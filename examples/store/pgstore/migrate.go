@@ -62,7 +62,7 @@ func (db *DB) prepare(ctx context.Context, migrations []string) error {
 func (db *DB) version(ctx context.Context, conn interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }) (version int, err error) {
-	err = conn.QueryRow(ctx, `select version, made_at, (select relnamespace::regnamespace::text from pg_class where oid = 'meta'::regclass) from meta`).Scan(&version, &db.madeAt, &db.schema)
+	err = conn.QueryRow(ctx, `select version, made_at, (select nspname from pg_namespace n join pg_class c on c.relnamespace = n.oid where c.oid = 'meta'::regclass) from meta`).Scan(&version, &db.madeAt, &db.schema)
 	const undefinedTable = "42P01"
 	if failed := (*pgconn.PgError)(nil); errors.As(err, &failed) && failed.Code == undefinedTable {
 		return 0, nil
