@@ -45,22 +45,25 @@ var collected = []struct {
 		m := new(memmanifest.Store)
 		b := &memblob.Store{Lease: o.lease, Now: o.now, Guard: wharfage.GuardBlobs(m)}
 		m.MissingBlobs = blob.Missing(b)
-		return &store{b, m, "", func() error { return nil }}
+		return &store{b, m, nil, func() error { return nil }}
 	}},
-	{"boltstore", func(t *testing.T, o collectedOptions) *store {
-		db, err := boltstore.Open(boltstore.Options{Dir: o.dir, Objects: o.objects, Lease: o.lease, Now: o.now})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &store{db.Blobs(), db.Manifests(), filepath.Join(o.dir, "objects"), db.Close}
-	}},
+	{"boltstore", func(t *testing.T, o collectedOptions) *store { return openBolt(t, o, 0) }},
+	{"boltstore with packs", func(t *testing.T, o collectedOptions) *store { return openBolt(t, o, 1<<10) }},
 	{"pgstore", func(t *testing.T, o collectedOptions) *store {
 		db, err := pgstore.Open(t.Context(), pgstore.Options{DSN: o.dsn(t), Objects: o.objects, Lease: o.lease, Now: o.now})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &store{db.Blobs(), db.Manifests(), filepath.Join(o.dir, "objects"), func() error { db.Close(); return nil }}
+		return &store{db.Blobs(), db.Manifests(), []string{filepath.Join(o.dir, "objects")}, func() error { db.Close(); return nil }}
 	}},
+}
+
+func openBolt(t *testing.T, o collectedOptions, packBelow int) *store {
+	db, err := boltstore.Open(boltstore.Options{Dir: o.dir, Objects: o.objects, PackBelow: packBelow, Lease: o.lease, Now: o.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &store{db.Blobs(), db.Manifests(), []string{filepath.Join(o.dir, "objects"), filepath.Join(o.dir, packs)}, db.Close}
 }
 
 type collectedOptions struct {
@@ -116,7 +119,7 @@ func TestCollectionBesideWritersFindsMutants(t *testing.T) {
 	m := new(memmanifest.Store)
 	b := careless{&memblob.Store{Lease: r.lease, Now: r.now}}
 	m.MissingBlobs = blob.Missing(b)
-	r.store = &store{b, m, "", func() error { return nil }}
+	r.store = &store{b, m, nil, func() error { return nil }}
 	r.sees = new(memmanifest.Store) // another
 	err := r.run(t.Context(), 1, false)
 	if err == nil || !strings.Contains(err.Error(), "broken image") {
@@ -256,7 +259,7 @@ func (r *rush) nothingElse(ctx context.Context, all []*rusher) error {
 		}
 		return err
 	}
-	if r.bytes == "" {
+	if r.bytes == nil {
 		return nil
 	}
 	return r.noStrays(ctx, r.now())

@@ -153,20 +153,22 @@ func (w *watch) goroutines() (n int) {
 	return n
 }
 
-// stored returns how many bytes there are in objects.
+// stored returns how many bytes of content there are in the data folder.
 func (w *watch) stored() (total int64) {
 	if w.registry == nil {
 		return 0
 	}
-	filepath.WalkDir(filepath.Join(w.registry.data(), "objects"), func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return nil // gone, perhaps
-		}
-		if info, err := d.Info(); err == nil {
-			total += info.Size()
-		}
-		return nil
-	})
+	for _, folder := range []string{"objects", "packs"} {
+		filepath.WalkDir(filepath.Join(w.registry.data(), folder), func(_ string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return nil // gone, perhaps
+			}
+			if info, err := d.Info(); err == nil {
+				total += info.Size()
+			}
+			return nil
+		})
+	}
 	return total
 }
 

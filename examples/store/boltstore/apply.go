@@ -53,15 +53,13 @@ func (m *Manifests) Apply(ctx context.Context, repo string, c manifest.Change) e
 			})
 		}
 	}
-	if err != nil {
-		p.unused = nil
-		for _, a := range p.add {
-			if a != nil && a.body.Key != "" {
-				p.unused = append(p.unused, a.body.Key)
-			}
+	var added []string
+	for _, a := range p.add {
+		if a != nil && a.body.Key != "" {
+			added = append(added, a.body.Key)
 		}
 	}
-	m.db.drop(ctx, err, p.unused...)
+	m.db.settle(ctx, err, added, p.unused)
 	return manifestError("apply", repo, p.object, err)
 }
 
@@ -344,7 +342,7 @@ func (p *plan) putRecord(a *addition) {
 	for _, f := range facts(p.repo, &a.stored, a.digest, a.json) {
 		p.put(f.table, f.key, f.value)
 	}
-	p.put(keyRows, appendKey(nil, a.body.Key), nothing)
+	p.refer(a.body.Key)
 }
 
 // move points a tag, which is at, at a manifest that is there, or removes it if
@@ -384,6 +382,6 @@ func (p *plan) remove(s stored) {
 	if p.has(pullRows, row) {
 		p.delete(pullRows, row)
 	}
-	p.delete(keyRows, appendKey(nil, s.body.Key))
+	p.unrefer(s.body.Key)
 	p.unused = append(p.unused, s.body.Key)
 }

@@ -85,18 +85,16 @@ func keysOf(c parts.Content) []string { return c.Without(parts.Content{}) }
 // setContent makes c, whose keys may be referred to, the content of dgst, unless
 // there is one. It returns the keys that are of no use then.
 func (t *tx) setContent(dgst digest.Digest, c parts.Content, has bool) (unused []string) {
-	for _, key := range keysOf(c) {
-		row := appendKey(nil, key)
-		switch {
-		case !has:
-			t.put(keyRows, row, nothing)
-		case t.has(keyRows, row):
-			t.delete(keyRows, row)
-		}
-	}
+	keys := keysOf(c)
 	if has {
-		return keysOf(c)
+		for _, key := range keys {
+			if t.has(keyRows, appendKey(nil, key)) {
+				t.unrefer(key)
+			}
+		}
+		return keys
 	}
+	t.refer(keys...)
 	t.put(contentRows, digestRow(nil, dgst), contentRow(c))
 	return nil
 }
@@ -231,12 +229,8 @@ func (b *Blobs) put(ctx context.Context, repo string, dgst digest.Digest, c part
 		t.setLink(repo, dgst, link{now, c.Size()})
 		return nil
 	})
-	if err != nil {
-		b.db.drop(ctx, err, keysOf(c)...)
-		return err
-	}
-	b.db.drop(ctx, nil, unused...)
-	return nil
+	b.db.settle(ctx, err, keysOf(c), unused)
+	return err
 }
 
 // Mount implements [blob.Mounter].
@@ -320,7 +314,7 @@ func (b *Blobs) Delete(ctx context.Context, repo string, dgst digest.Digest, cut
 		unused, err = t.unlink(repo, dgst, cutoff)
 		return err
 	})
-	b.db.drop(ctx, err, unused...)
+	b.db.settle(ctx, err, nil, unused)
 	return blobError("delete", repo, dgst, err)
 }
 
@@ -357,9 +351,7 @@ func (t *tx) unlink(repo string, dgst digest.Digest, cutoff time.Time) (unused [
 	}
 	t.delete(contentRows, holders)
 	unused = keysOf(c)
-	for _, key := range unused {
-		t.delete(keyRows, appendKey(nil, key))
-	}
+	t.unrefer(unused...)
 	return unused, nil
 }
 
@@ -373,7 +365,10 @@ func (b *Blobs) Redirect(ctx context.Context, repo string, dgst digest.Digest) (
 	info, c, err := b.find(ctx, repo, dgst)
 	var url string
 	if err == nil && info.Size >= b.db.LinkAbove && len(c.Parts) == 1 {
-		url, err = l.Link(ctx, c.Parts[0].Key, ttl)
+		var packed bool
+		if _, packed, err = b.db.packs.find(ctx, c.Parts[0].Key); err == nil && !packed {
+			url, err = l.Link(ctx, c.Parts[0].Key, ttl)
+		}
 	}
 	if err != nil {
 		return "", blobError("redirect", repo, dgst, err)

@@ -54,6 +54,11 @@ type Options struct {
 	// the folder objects of Dir. No other store may use them.
 	Objects blob.Objects
 
+	// PackBelow is how long in bytes content must be for an object of its own. What is
+	// shorter shares files in the folder packs of Dir. Zero means 64 KiB if Objects
+	// is nil, and otherwise, as a negative value always, that nothing does.
+	PackBelow int
+
 	// Unsynced leaves it to the operating system when data reaches the disk. A
 	// crash of the machine may then undo what was acknowledged, and spoil the
 	// store; one of the process does not.
@@ -75,6 +80,7 @@ type DB struct {
 	bolt    *bolt.DB
 	queue   queue
 	files   parts.Files
+	packs   *packs // nil if nothing is packed
 	bodies  cache
 	fresh   fresh
 	era     atomic.Uint64 // for new keys
@@ -87,6 +93,9 @@ const schema = 1
 //
 // Errors: ErrInUse, ErrSchema.
 func Open(o Options) (*DB, error) {
+	if o.PackBelow == 0 && o.Objects == nil {
+		o.PackBelow = 64 << 10
+	}
 	if o.Objects == nil {
 		o.Objects = &dirblob.Objects{Dir: filepath.Join(o.Dir, "objects"), Unsynced: o.Unsynced}
 	}
@@ -144,7 +153,11 @@ func (db *DB) open() error {
 		return err
 	}
 	db.bolt, db.queue.bolt = b, b
-	if err = db.start(); err == nil && !db.Unsynced { // also if there was a file: who made it may have been killed then
+	if err = db.start(); err == nil && db.PackBelow > 0 {
+		db.packs, err = newPacks(db, db.Objects, filepath.Join(db.Dir, "packs"), db.PackBelow)
+		db.files.Objects, db.queue.packs = db.packs, db.packs
+	}
+	if err == nil && !db.Unsynced { // also if there was a file: who made it may have been killed then
 		err = syncFolders(db.Dir, above)
 	}
 	if err != nil {
@@ -244,7 +257,13 @@ func syncFolders(dir, above string) error {
 }
 
 // Close ends the store, when calls under way have ended.
-func (db *DB) Close() error { return db.bolt.Close() }
+func (db *DB) Close() error {
+	err := db.bolt.Close()
+	if db.packs != nil {
+		db.packs.stop()
+	}
+	return err
+}
 
 // Blobs returns the blobs of the store.
 func (db *DB) Blobs() *Blobs { return &Blobs{db} }
@@ -266,7 +285,7 @@ func (db *DB) view(ctx context.Context, f func(*tx) error) error {
 		return err
 	}
 	defer b.Rollback()
-	return f(&tx{bolt: b})
+	return f(&tx{bolt: b, packs: db.packs})
 }
 
 // update runs u in a transaction, which it may share. It is durable on return.
@@ -274,22 +293,23 @@ func (db *DB) update(ctx context.Context, f func(*tx) error) error {
 	return db.queue.run(ctx, &update{do: f})
 }
 
-// drop deletes those of keys that nothing refers to, after a call that would
-// have come to refer to them has failed. If it may have succeeded all the same,
-// they are left to a sweep.
-func (db *DB) drop(ctx context.Context, failure error, keys ...string) {
-	var unsure *commitError
-	if len(keys) == 0 || errors.As(failure, &unsure) {
-		return
+// settle ends a call that has put objects under the keys added, and was to leave nothing that
+// refers to those of gone. It deletes what is of no use. If nobody knows whether the call has
+// failed, that is left to a sweep.
+func (db *DB) settle(ctx context.Context, failure error, added, gone []string) {
+	if failure != nil {
+		gone = added
 	}
 	ctx = context.WithoutCancel(ctx)
+	var unsure *commitError
 	var free []string
-	if db.view(ctx, func(t *tx) error {
-		free = t.unreferenced(keys)
+	if len(gone) > 0 && !errors.As(failure, &unsure) && db.view(ctx, func(t *tx) error {
+		free = t.unreferenced(gone)
 		return nil
 	}) == nil {
 		db.files.Drop(ctx, free...)
 	}
+	db.packs.forget(added...)
 }
 
 // old tells whether a touch is to be renewed now.

@@ -148,7 +148,7 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 }
 
 func TestABlobOfAnotherRepositoryIsKeptOnce(t *testing.T) {
-	db := open(t, Options{Unsynced: true})
+	db := open(t, Options{Unsynced: true, PackBelow: -1})
 	dgst := put(t, db, repo, "content")
 	before := objects(t, db)
 	put(t, db, otherRepo, "content")
@@ -273,7 +273,7 @@ func sweep(t *testing.T, db *DB, cutoff time.Time, dry bool) (keys []string) {
 
 func TestASweepFindsStraysAndNothingElse(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	db := open(t, Options{Unsynced: true, MinPart: 3, Now: func() time.Time { return now }})
+	db := open(t, Options{Unsynced: true, MinPart: 3, PackBelow: -1, Now: func() time.Time { return now }})
 	dgst := put(t, db, repo, "content")
 	rec := push(t, db, repo, "layer", nil)
 	u, err := db.Blobs().Begin(t.Context(), repo, digest.SHA256)
@@ -381,7 +381,7 @@ func (o late) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
 }
 
 func TestReopeningClosesAllEras(t *testing.T) {
-	db := open(t, Options{Unsynced: true})
+	db := open(t, Options{Unsynced: true, PackBelow: -1})
 	dgst := put(t, db, repo, "content")
 	key := stray(t, db).Parts[0].Key
 	db = reopen(t, db)
@@ -397,17 +397,30 @@ func TestReopeningClosesAllEras(t *testing.T) {
 	}
 }
 
-func TestAMissingObjectIsNotErrNotFound(t *testing.T) {
-	db := open(t, Options{Unsynced: true, CacheBytes: -1})
-	rec := push(t, db, repo, "layer", nil)
-	if err := os.RemoveAll(filepath.Join(db.Dir, "objects")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := read(t, db, repo, digest.FromString("layer")); err == nil || errors.Is(err, blob.ErrNotFound) {
-		t.Errorf("Open = %v, want an error that is not ErrNotFound", err)
-	}
-	if _, err := db.Manifests().Get(t.Context(), repo, rec.Desc.Digest); err == nil || errors.Is(err, manifest.ErrNotFound) || errors.Is(err, blob.ErrNotFound) {
-		t.Errorf("Get = %v, want an error that is not ErrNotFound", err)
+func TestMissingBytesAreNotErrNotFound(t *testing.T) {
+	for name, lose := range map[string]func(db *DB, file string) error{
+		"of an object": func(db *DB, _ string) error { return os.RemoveAll(filepath.Join(db.Dir, "objects")) },
+		"of a pack":    func(_ *DB, file string) error { return os.Remove(file) },
+		"at its end":   func(_ *DB, file string) error { return os.Truncate(file, 4) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := Options{Unsynced: true, CacheBytes: -1}
+			if name == "of an object" {
+				o.PackBelow = -1
+			}
+			db := open(t, o)
+			rec := push(t, db, repo, "layer", nil)
+			db = reopen(t, db)
+			if err := lose(db, filepath.Join(db.Dir, "packs", "00000001")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := read(t, db, repo, digest.FromString("layer")); err == nil || err == io.EOF || errors.Is(err, blob.ErrNotFound) {
+				t.Errorf("Open = %v, want an error that is not ErrNotFound", err)
+			}
+			if _, err := db.Manifests().Get(t.Context(), repo, rec.Desc.Digest); err == nil || errors.Is(err, manifest.ErrNotFound) || errors.Is(err, blob.ErrNotFound) {
+				t.Errorf("Get = %v, want an error that is not ErrNotFound", err)
+			}
+		})
 	}
 }
 
@@ -463,7 +476,7 @@ func (o early) Open(ctx context.Context, key string, off, n int64) (io.ReadClose
 
 func TestLargeBlobsMayBeFetchedElsewhere(t *testing.T) {
 	for _, above := range []int64{0, 5} {
-		db := open(t, Options{Unsynced: true, LinkAbove: above, MinPart: 1})
+		db := open(t, Options{Unsynced: true, LinkAbove: above, PackBelow: 5, MinPart: 1})
 		small, large := put(t, db, repo, "1234"), put(t, db, repo, "12345")
 		db.Objects = linked{db.Objects}
 		u, err := db.Blobs().Begin(t.Context(), repo, digest.SHA256)
@@ -567,7 +580,7 @@ func TestKeysOfObjectsSortByTime(t *testing.T) {
 	for i := range 1000 {
 		key := parts.NewKey(uint64(i/100), time.Unix(int64(i), 0))
 		packed := appendKey(nil, key)
-		if got := unpackKey(string(packed)); got != key || len(packed) != packedLen {
+		if got := unpackKey(string(packed)); got != key || len(packed) != shortLen {
 			t.Fatalf("%s is read as %s", key, got)
 		}
 		if bytes.Compare(packed, last) <= 0 {

@@ -15,11 +15,15 @@ import (
 func TestFaults(t *testing.T) {
 	wharfagetest.TestFaults(t, wharfagetest.Options{
 		New: func(t testing.TB) (blob.Store, manifest.Store) {
-			db := open(t, Options{Unsynced: true, MinPart: 512}) // so that chunks are objects, and leave tails
+			db := open(t, Options{Unsynced: true, MinPart: 512, PackBelow: 400}) // so that chunks are objects, and leave tails
 			return db.Blobs(), db.Manifests()
 		},
 		Left: func(t testing.TB, s blob.Store) (left []string) {
-			for o, err := range s.(*Blobs).db.Objects.List(t.Context(), "", "") {
+			db := s.(*Blobs).db
+			for key := range db.packs.pending {
+				left = append(left, key+" (pending)")
+			}
+			for o, err := range db.Objects.List(t.Context(), "", "") {
 				if err != nil {
 					t.Fatal(err)
 				}

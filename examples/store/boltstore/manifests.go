@@ -79,7 +79,7 @@ func readDescriptor(r *row, dgst digest.Digest) ocispec.Descriptor {
 func readRecord(dgst digest.Digest, b []byte) (s stored, err error) {
 	r := row{s: string(b)}
 	s.Desc = readDescriptor(&r, dgst)
-	if key := r.take(packedLen); r.err == nil {
+	if key := r.take(shortLen); r.err == nil {
 		s.body = parts.Part{Key: unpackKey(key), Size: int64(r.uvarint())}
 	}
 	s.PushedAt = r.time()

@@ -16,7 +16,8 @@ import (
 // all, and then appoints the next: there is no goroutine but theirs, and no
 // delay but that of the transaction under way.
 type queue struct {
-	bolt *bolt.DB
+	bolt  *bolt.DB
+	packs *packs
 
 	mu      sync.Mutex
 	waiting []*update
@@ -149,7 +150,7 @@ func (q *queue) transact(batch []*update) (ran int, culprit *update, err error) 
 		return 0, nil, err
 	}
 	defer b.Rollback() // of what is not committed
-	t := &tx{bolt: b}
+	t := &tx{bolt: b, packs: q.packs}
 	wrote := false
 	for i, u := range batch {
 		t.wrote = false

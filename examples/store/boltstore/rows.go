@@ -23,7 +23,7 @@ const (
 	eraRows      // era → when it began
 	contentRows  // digest → content; digest, repository → nothing, for each repository that has a link
 	linkRows     // repository, digest → link; repository, digest, key of the body of a manifest that needs it → digest of that
-	keyRows      // packed key of an object that something refers to → nothing; by time
+	keyRows      // short form of a key that something refers to → nothing if it is an object's, or else the place in a pack; by time
 	sessionRows  // ID → session
 	manifestRows // repository, digest → record; behind that 't' and a tag, or 'p' and the digest of a parent → nothing
 	tagRows      // repository, tag → tag
@@ -59,6 +59,7 @@ var nothing = []byte{} // nil would be no row
 // tx is a transaction.
 type tx struct {
 	bolt  *bolt.Tx
+	packs *packs
 	open  [len(buckets)]*bolt.Bucket
 	wrote bool // since the queue has looked
 }
@@ -257,9 +258,9 @@ func afterHex(after string, size int) ([]byte, bool) {
 	return nil, false
 }
 
-// A key of an object is packed such that keys sort by their time: era, time,
+// The short form of a key is such that keys sort by their time: era, time,
 // 10 random bytes, and the one that is first in the text.
-const packedLen = 4 + 7 + 10 + 1
+const shortLen = 4 + 7 + 10 + 1
 
 func appendKey(b []byte, key string) []byte {
 	if _, ok := parts.Era(key); !ok {
@@ -275,6 +276,26 @@ func unpackKey(b string) string {
 	return fmt.Sprintf("%x/%x-%x-%x", b[21:], b[:4], b[4:11], b[11:21])
 }
 
+// refer is for keys that a row refers to from now on, if none did.
+func (t *tx) refer(keys ...string) {
+	for _, key := range keys {
+		row := appendKey(nil, key)
+		if at, packed := t.packs.where(key); packed {
+			t.put(keyRows, row, placeRow(at))
+		} else if !t.has(keyRows, row) {
+			t.put(keyRows, row, nothing)
+		}
+	}
+}
+
+// unrefer is for keys that no row refers to any more.
+func (t *tx) unrefer(keys ...string) {
+	for _, key := range keys {
+		t.delete(keyRows, appendKey(nil, key))
+	}
+}
+
+// unreferenced returns those of keys that no row refers to.
 func (t *tx) unreferenced(keys []string) (free []string) {
 	for _, key := range keys {
 		if !t.has(keyRows, appendKey(nil, key)) {
@@ -419,7 +440,7 @@ func (r *row) version(known byte) {
 const contentForm = 1
 
 func contentRow(c parts.Content) []byte {
-	b := make([]byte, 0, 2+len(c.Parts)*(packedLen+4))
+	b := make([]byte, 0, 2+len(c.Parts)*(shortLen+4))
 	b = binary.AppendUvarint(append(b, contentForm), uint64(len(c.Parts)))
 	for _, p := range c.Parts {
 		b = binary.AppendUvarint(appendKey(b, p.Key), uint64(p.Size))
@@ -433,7 +454,7 @@ func readContent(b []byte) (parts.Content, error) {
 	n := r.count()
 	var c parts.Content
 	for range n {
-		if key := r.take(packedLen); r.err == nil {
+		if key := r.take(shortLen); r.err == nil {
 			c.Parts = append(c.Parts, parts.Part{Key: unpackKey(key), Size: int64(r.uvarint())})
 		}
 	}

@@ -46,7 +46,7 @@ func reopen(t testing.TB, db *DB) *DB {
 	return open(t, o)
 }
 
-// things counts rows and files.
+// things counts rows, files, and what is to get a row.
 func things(t testing.TB, db *DB) (n int) {
 	t.Helper()
 	if err := db.bolt.View(func(b *bolt.Tx) error {
@@ -58,6 +58,9 @@ func things(t testing.TB, db *DB) (n int) {
 		return nil
 	}); err != nil {
 		t.Fatal(err)
+	}
+	if db.packs != nil {
+		n += len(db.packs.pending)
 	}
 	return n + objects(t, db)
 }
@@ -95,24 +98,33 @@ func (c *clock) set(now func() time.Time) {
 }
 
 func TestBlobs(t *testing.T) {
-	for _, lease := range []time.Duration{0, time.Minute} {
-		clocks := map[*DB]*clock{}
-		blobtest.TestStore(t, blobtest.Options{
-			Lease: lease,
-			New: func(t testing.TB) blob.Store {
-				c := new(clock)
-				db := open(t, Options{Unsynced: true, Lease: lease, Now: c.time})
-				clocks[db] = c
-				return db.Blobs()
-			},
-			Reopen: func(t testing.TB, s blob.Store) blob.Store {
-				old := s.(*Blobs).db
-				db := reopen(t, old)
-				clocks[db] = clocks[old]
-				return db.Blobs()
-			},
-			SetNow: func(s blob.Store, now func() time.Time) { clocks[s.(*Blobs).db].set(now) },
-			Things: func(t testing.TB, s blob.Store) int { return things(t, s.(*Blobs).db) },
+	for name, o := range map[string]Options{
+		"as it comes":    {},
+		"short lease":    {Lease: time.Minute},
+		"objects only":   {PackBelow: -1},
+		"some are short": {PackBelow: 10},
+	} {
+		o.Unsynced = true
+		t.Run(name, func(t *testing.T) {
+			clocks := map[*DB]*clock{}
+			blobtest.TestStore(t, blobtest.Options{
+				Lease: o.Lease,
+				New: func(t testing.TB) blob.Store {
+					c, o := new(clock), o
+					o.Now = c.time
+					db := open(t, o)
+					clocks[db] = c
+					return db.Blobs()
+				},
+				Reopen: func(t testing.TB, s blob.Store) blob.Store {
+					old := s.(*Blobs).db
+					db := reopen(t, old)
+					clocks[db] = clocks[old]
+					return db.Blobs()
+				},
+				SetNow: func(s blob.Store, now func() time.Time) { clocks[s.(*Blobs).db].set(now) },
+				Things: func(t testing.TB, s blob.Store) int { return things(t, s.(*Blobs).db) },
+			})
 		})
 	}
 }
@@ -132,6 +144,7 @@ func TestManifests(t *testing.T) {
 	for name, o := range map[string]Options{
 		"as it comes":               {},
 		"with events, and no cache": {KeepEvents: true, CacheBytes: -1},
+		"objects only":              {PackBelow: -1},
 	} {
 		o.Unsynced = true
 		t.Run(name, func(t *testing.T) {

@@ -48,11 +48,15 @@ func (t *tx) openEra(cutoff time.Time) (uint64, error) {
 }
 
 // Sweep implements [blob.Sweeper]. It looks at all objects that there are, and
-// for their keys in the database. If Objects is a [blob.ObjectSweeper], its turn
-// comes at the end.
+// for their keys in the database. Then it gives back the space of short content
+// that was deleted. If Objects is a [blob.ObjectSweeper], its turn comes at the
+// end.
 func (b *Blobs) Sweep(ctx context.Context, cutoff time.Time, dry bool) iter.Seq2[blob.Object, error] {
 	return func(yield func(blob.Object, error) bool) {
 		done, err := b.sweep(ctx, cutoff, dry, yield)
+		if b.db.packs != nil && done && err == nil && !dry {
+			err = b.db.packs.reclaim(ctx)
+		}
 		if s, ok := b.db.Objects.(blob.ObjectSweeper); ok && done && err == nil && !dry {
 			_, err = s.Sweep(ctx, cutoff)
 		}

@@ -219,7 +219,7 @@ func (b *Blobs) append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Up
 		return u, err
 	}
 	if _, err := b.lookup(ctx, u.ID); err != nil { // it has ended meanwhile, without these bytes
-		b.db.drop(ctx, err, longer.Without(c)...)
+		b.db.settle(ctx, err, longer.Without(c), nil)
 		return u, err
 	}
 	u.Size, u.State = longer.Size(), parts.State(longer)
@@ -314,25 +314,13 @@ func (b *Blobs) save(ctx context.Context, old, new blob.Upload) error {
 		if err := t.checkEras(added...); err != nil {
 			return err
 		}
-		t.refer(added, gone)
+		t.refer(added...)
+		t.unrefer(gone...)
 		t.put(sessionRows, []byte(old.ID), row)
 		return nil
 	})
-	if err != nil {
-		gone = added
-	}
-	b.db.drop(ctx, err, gone...)
+	b.db.settle(ctx, err, added, gone)
 	return err
-}
-
-// refer writes down which objects are referred to from now on, and which not.
-func (t *tx) refer(added, gone []string) {
-	for _, key := range added {
-		t.put(keyRows, appendKey(nil, key), nothing)
-	}
-	for _, key := range gone {
-		t.delete(keyRows, appendKey(nil, key))
-	}
 }
 
 // Commit implements [blob.Uploads].
@@ -348,7 +336,7 @@ func (b *Blobs) commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 	if err != nil {
 		if to, parseErr := parse(u); parseErr == nil { // nobody else will
 			if from, parseErr := parse(old); parseErr == nil {
-				b.db.drop(ctx, err, to.Without(from)...)
+				b.db.settle(ctx, err, to.Without(from), nil)
 			}
 		}
 		return err
@@ -359,7 +347,7 @@ func (b *Blobs) commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 	}
 	sealed, err := b.db.files.Seal(ctx, to)
 	if err != nil {
-		b.db.drop(ctx, nil, to.Without(from)...)
+		b.db.settle(ctx, err, to.Without(from), nil)
 		return err
 	}
 	added, gone := sealed.Without(from), from.Without(sealed)
@@ -373,7 +361,7 @@ func (b *Blobs) commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 		if err != nil {
 			return err
 		}
-		t.refer(nil, gone)
+		t.unrefer(gone...)
 		unused = append(t.setContent(dgst, sealed, has), gone...)
 		t.setLink(old.Repo, dgst, link{now, sealed.Size()})
 		if t.has(sessionRows, []byte(old.ID)) {
@@ -381,10 +369,7 @@ func (b *Blobs) commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 		}
 		return nil
 	})
-	if err != nil {
-		unused = added
-	}
-	b.db.drop(ctx, err, unused...)
+	b.db.settle(ctx, err, added, unused)
 	return err
 }
 
@@ -411,13 +396,13 @@ func (b *Blobs) abort(ctx context.Context, u blob.Upload) error {
 	}
 	err = b.db.swap(ctx, u, func(t *tx) error {
 		if t.has(sessionRows, []byte(u.ID)) {
-			t.refer(nil, keysOf(c))
+			t.unrefer(keysOf(c)...)
 			t.delete(sessionRows, []byte(u.ID))
 		}
 		return nil
 	})
 	if err == nil {
-		b.db.drop(ctx, nil, keysOf(c)...)
+		b.db.settle(ctx, nil, nil, keysOf(c))
 	}
 	return err
 }

@@ -1,0 +1,197 @@
+package boltstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/wharfage/wharfage/examples/store/parts"
+)
+
+// reclaim gives back the space of packed content that nothing refers to any
+// more. A pack that has lost more than a sixteenth goes: what is left in it is
+// appended to the current one, and rows are pointed there. Only then is the file removed; a
+// crash before that leaves two copies, of which one is of no use.
+//
+// It reads the rows of all keys: once to see how much of each pack is in use,
+// which may be out of date at once, and once more when nothing can come to refer
+// to what is in the packs that are to go.
+func (p *packs) reclaim(ctx context.Context) error {
+	if !p.reclaiming.TryLock() {
+		return nil // somebody else is at it
+	}
+	defer p.reclaiming.Unlock()
+	numbers, err := p.numbers()
+	if err != nil || len(numbers) == 0 {
+		return err
+	}
+	used := make(map[uint32]int64, len(numbers))
+	if err := p.each(ctx, func(rows []packedRow) error {
+		for _, r := range rows {
+			used[r.at.pack] += int64(r.at.size)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	var open uint64
+	if err := p.db.view(ctx, func(t *tx) error {
+		open = number(t.get(metaRows, openEraRow))
+		return nil
+	}); err != nil {
+		return err
+	}
+	going, err := p.condemn(numbers, used, open)
+	if err != nil || len(going) == 0 {
+		return err
+	}
+	if err := p.each(ctx, func(rows []packedRow) error { return p.move(ctx, going, rows) }); err != nil {
+		return err
+	}
+	for n := range going {
+		if err := os.Remove(p.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		p.mu.Lock()
+		if c := p.open[n]; c != nil {
+			if delete(p.open, n); c.uses == 0 {
+				c.file.Close()
+			}
+		}
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+// condemn chooses packs that are to go. None of them is the current one, and
+// nothing that is in them is pending, in an era from open on: rows that refer to them can only become fewer.
+func (p *packs) condemn(numbers []uint32, used map[uint32]int64, open uint64) (map[uint32]bool, error) {
+	going := map[uint32]bool{}
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	for _, n := range numbers {
+		info, err := os.Stat(p.path(n))
+		if err != nil {
+			return nil, err
+		}
+		if lost := info.Size() - used[n]; lost > info.Size()/16 || info.Size() == 0 {
+			going[n] = true
+		}
+	}
+	if p.current != nil && going[p.current.number] {
+		p.turn()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, at := range p.pending {
+		if era, _ := parts.Era(key); era < open {
+			delete(p.pending, key) // no transaction will refer to it
+		} else {
+			delete(going, at.pack)
+		}
+	}
+	return going, nil
+}
+
+// packedRow is a row of keyRows for content in a pack.
+type packedRow struct {
+	key []byte
+	at  place
+}
+
+// each calls f with all of them, some at a time.
+func (p *packs) each(ctx context.Context, f func([]packedRow) error) error {
+	for rows, err := range list(ctx, p.db, []byte{}, func(t *tx, from []byte, _ int) (page [][]packedRow, _ []byte, err error) {
+		var rows []packedRow
+		looked := 0
+		for k, v := range t.under(keyRows, nil, from) {
+			if looked++; looked > 4*pageLen {
+				return [][]packedRow{rows}, bytes.Clone(k), nil
+			}
+			at, packed, err := readPlace(v)
+			if err != nil {
+				return nil, nil, fmt.Errorf("key %s: %w", unpackKey(string(k)), err)
+			}
+			if packed {
+				rows = append(rows, packedRow{bytes.Clone(k), at})
+			}
+		}
+		return [][]packedRow{rows}, nil, nil
+	}, func(err error) error { return err }) {
+		if err == nil {
+			err = f(rows)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// move gives what rows have in packs that are to go another place.
+func (p *packs) move(ctx context.Context, going map[uint32]bool, rows []packedRow) error {
+	const most = 1 << 20 // bytes at once
+	var data []byte
+	var batch []packedRow
+	for _, r := range rows {
+		if !going[r.at.pack] {
+			continue
+		}
+		var err error
+		if data, err = p.read(data, r.at); err != nil {
+			return fmt.Errorf("move object %s: %w", unpackKey(string(r.key)), err)
+		}
+		if batch = append(batch, r); len(data) >= most {
+			if err := p.repoint(ctx, data, batch); err != nil {
+				return err
+			}
+			data, batch = data[:0], batch[:0]
+		}
+	}
+	return p.repoint(ctx, data, batch)
+}
+
+// read appends what is at a place to data.
+func (p *packs) read(data []byte, at place) ([]byte, error) {
+	c, err := p.acquire(at.pack)
+	if err != nil {
+		return nil, err
+	}
+	defer p.release(c)
+	n := len(data)
+	data = slices.Grow(data, int(at.size))[:n+int(at.size)]
+	if got, err := c.file.ReadAt(data[n:], int64(at.off)); got < int(at.size) {
+		return nil, err
+	}
+	return data, nil
+}
+
+// repoint writes data, which is that of rows, to the current pack, and changes
+// those rows that are as they were.
+func (p *packs) repoint(ctx context.Context, data []byte, rows []packedRow) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	at, end, err := p.write("", data)
+	if err == nil {
+		err = end.sync(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return p.db.update(ctx, func(t *tx) error {
+		to := at
+		for _, r := range rows {
+			to.size = r.at.size
+			if v := t.get(keyRows, r.key); bytes.Equal(v, placeRow(r.at)) {
+				t.put(keyRows, r.key, placeRow(to))
+			}
+			to.off += to.size
+		}
+		return nil
+	})
+}
