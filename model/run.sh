@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks model/collect.pml: bash model/run.sh
-# The complete protocol must have no errors in a complete search that gets to
+# Checks model/collect.pml and model/packs.pml: bash model/run.sh
+# Each complete protocol must have no errors in a complete search that gets to
 # every statement, and each variant without one part must break its property.
 # It needs spin, gcc and 1.5 GB of memory, and takes a minute or two.
 set -euo pipefail
@@ -9,12 +9,14 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
 
-# search NAME FLAG... leaves the answer of the search in $work/NAME.
+model=collect.pml
+
+# search NAME FLAG... leaves the answer of the search of $model in $work/NAME.
 search() {
 	local dir=$work/$1.d
 	mkdir "$dir"
 	# -o3: no merging of statements, or not all are told to be reached.
-	(cd "$dir" && spin -a -o3 "${@:2}" "$OLDPWD/collect.pml" && gcc -O2 -w -DSAFETY -DCOLLAPSE -DMEMLIM=4000 -o pan pan.c) >"$work/$1" 2>&1 ||
+	(cd "$dir" && spin -a -o3 "${@:2}" "$OLDPWD/$model" && gcc -O2 -w -DSAFETY -DCOLLAPSE -DMEMLIM=4000 -o pan pan.c) >"$work/$1" 2>&1 ||
 		{ cat "$work/$1"; exit 1; }
 	(cd "$dir" && ./pan -m20000000) >"$work/$1" 2>&1 || true
 	rm -r "$dir"
@@ -35,6 +37,9 @@ broken() {
 	line=$(sed -n 's/^pan:1: assertion violated *//p' "$work/$1")
 	case $line in
 	*promised*) echo PROMISE ;;
+	*before*) echo READ ;;
+	*file*) echo BYTES ;;
+	*deleted*) echo GONE ;;
 	*acked*'link['*) echo SAFE ;;
 	*link*) echo DANGLING ;;
 	*acked*) echo QUIET ;;
@@ -72,9 +77,23 @@ TOUCHLATE PROMISE
 NOSWEEP QUIET
 PARTS
 
+model=packs.pml
+search packs
+row packs none "$(broken packs)"
+while read -r part property; do
+	search "packs without:$part" "-D$part"
+	row "packs without:$part" "$property" "$(broken "packs without:$part")"
+done <<'PARTS'
+NOPENDING READ
+NOTURN BYTES
+EARLY BYTES
+BLIND GONE
+ORDER BYTES
+PARTS
+
 # A statement that a search never gets to checks nothing.
-for name in $complete; do
-	never=$(sed -n 's/^\t\(collect.pml:[0-9]*, state [0-9]*, .*\)/\1/p' "$work/$name" | grep -v -- '"-end-"' || true)
+for name in $complete packs; do
+	never=$(sed -n 's/^\t[^ ]*\([a-z]*.pml:[0-9]*, state [0-9]*, .*\)/\1/p' "$work/$name" | grep -v -- '"-end-"' || true)
 	if [ -n "$never" ]; then
 		printf '%s never gets to\n%s\n' "$name" "$never"
 		failed=1

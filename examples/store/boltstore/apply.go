@@ -31,7 +31,7 @@ type addition struct {
 // and is not any more.
 var errBody = errors.New("a body is to be written first")
 
-// Apply implements [manifest.Writer]. Its cost follows c, not what the repository
+// Apply implements [manifest.Writer]: step 3 of model/collect.pml. Its cost follows c, not what the repository
 // holds.
 func (m *Manifests) Apply(ctx context.Context, repo string, c manifest.Change) error {
 	if c.Needs()&^manifest.AllFeatures != 0 {

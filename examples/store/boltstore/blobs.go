@@ -99,7 +99,7 @@ func (t *tx) setContent(dgst digest.Digest, c parts.Content, has bool) (unused [
 	return nil
 }
 
-// Stat implements [blob.Reader].
+// Stat implements [blob.Reader]: step 2 of model/collect.pml.
 func (b *Blobs) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]blob.Info, error) {
 	now := b.db.Now()
 	infos := make([]blob.Info, len(dgsts))
@@ -204,7 +204,7 @@ func (b *Blobs) open(ctx context.Context, repo string, dgst digest.Digest, off, 
 	}
 }
 
-// Put implements [blob.Writer].
+// Put implements [blob.Writer]: step 1 of model/collect.pml.
 func (b *Blobs) Put(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error {
 	c, err := b.db.files.Put(ctx, r)
 	if err == nil {
@@ -233,7 +233,8 @@ func (b *Blobs) put(ctx context.Context, repo string, dgst digest.Digest, c part
 	return err
 }
 
-// Mount implements [blob.Mounter].
+// Mount implements [blob.Mounter]: step 2 of model/collect.pml in one repository,
+// and the link of step 1 in the other.
 func (b *Blobs) Mount(ctx context.Context, from, repo string, dgst digest.Digest) error {
 	now := b.db.Now()
 	fresh := false
@@ -307,7 +308,7 @@ func (b *Blobs) Locate(ctx context.Context, dgst digest.Digest) iter.Seq2[string
 // Guarded implements [blob.Guarded]: it is true.
 func (b *Blobs) Guarded() bool { return true }
 
-// Delete implements [blob.Deleter].
+// Delete implements [blob.Deleter]: step 4 of model/collect.pml.
 func (b *Blobs) Delete(ctx context.Context, repo string, dgst digest.Digest, cutoff time.Time) error {
 	var unused []string
 	err := b.db.update(ctx, func(t *tx) (err error) {

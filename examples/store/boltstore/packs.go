@@ -23,7 +23,8 @@ import (
 // A pack is bytes and nothing else. Where content is in it, its place, is noted
 // in pending when it is put, and in keyRows by the transaction that refers to
 // its key. Space is not used again: what is left in a pack that has lost
-// much moves to another, and the file goes; see reclaim.
+// much moves to another, and the file goes; see reclaim. The protocol of it is
+// checked in model/packs.pml, and comments name its steps.
 type packs struct {
 	blob.Objects // beneath; List knows only these
 	db           *DB
@@ -161,7 +162,7 @@ type mark struct {
 	size int64
 }
 
-// write appends data to the current pack. If it is for a key, that is pending
+// write, step 1, appends data to the current pack. If it is for a key, that is pending
 // before anything else can be appended. The mark is to be synced, once: then data is durable.
 func (p *packs) write(key string, data []byte) (place, mark, error) {
 	p.writing.Lock()
@@ -254,7 +255,7 @@ func (m mark) sync(ctx context.Context) error {
 	return c.broken
 }
 
-// forget ends what is pending of keys, when a transaction has written down where
+// forget, step 3, ends what is pending of keys, when a transaction has written down where
 // they are, or none will.
 func (p *packs) forget(keys ...string) {
 	if p == nil || len(keys) == 0 {
@@ -300,7 +301,7 @@ func (p *packs) find(ctx context.Context, key string) (at place, packed bool, er
 	return at, packed, err
 }
 
-// Open implements [blob.Objects].
+// Open implements [blob.Objects]: step 7.
 func (p *packs) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, blob.Object, error) {
 	var before place
 	for {

@@ -52,7 +52,7 @@ func (p *packs) reclaim(ctx context.Context) error {
 	if err := p.each(ctx, func(rows []packedRow) error { return p.move(ctx, going, rows) }); err != nil {
 		return err
 	}
-	for n := range going {
+	for n := range going { // step 6
 		if err := os.Remove(p.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -67,7 +67,7 @@ func (p *packs) reclaim(ctx context.Context) error {
 	return nil
 }
 
-// condemn chooses packs that are to go. None of them is the current one, and
+// condemn, step 4, chooses packs that are to go. None of them is the current one, and
 // nothing that is in them is pending, in an era from open on: rows that refer to them can only become fewer.
 func (p *packs) condemn(numbers []uint32, used map[uint32]int64, open uint64) (map[uint32]bool, error) {
 	going := map[uint32]bool{}
@@ -132,7 +132,7 @@ func (p *packs) each(ctx context.Context, f func([]packedRow) error) error {
 	return nil
 }
 
-// move gives what rows have in packs that are to go another place.
+// move, step 5, gives what rows have in packs that are to go another place.
 func (p *packs) move(ctx context.Context, going map[uint32]bool, rows []packedRow) error {
 	const most = 1 << 20 // bytes at once
 	var data []byte

@@ -276,7 +276,8 @@ func unpackKey(b string) string {
 	return fmt.Sprintf("%x/%x-%x-%x", b[21:], b[:4], b[4:11], b[11:21])
 }
 
-// refer is for keys that a row refers to from now on, if none did.
+// refer is for keys that a row refers to from now on, if none did: step 2 of
+// model/packs.pml.
 func (t *tx) refer(keys ...string) {
 	for _, key := range keys {
 		row := appendKey(nil, key)

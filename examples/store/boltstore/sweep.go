@@ -47,7 +47,7 @@ func (t *tx) openEra(cutoff time.Time) (uint64, error) {
 	return open, nil
 }
 
-// Sweep implements [blob.Sweeper]. It looks at all objects that there are, and
+// Sweep implements [blob.Sweeper]: step 5 of model/collect.pml. It looks at all objects that there are, and
 // for their keys in the database. Then it gives back the space of short content
 // that was deleted. If Objects is a [blob.ObjectSweeper], its turn comes at the
 // end.

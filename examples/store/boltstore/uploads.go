@@ -323,7 +323,7 @@ func (b *Blobs) save(ctx context.Context, old, new blob.Upload) error {
 	return err
 }
 
-// Commit implements [blob.Uploads].
+// Commit implements [blob.Uploads]: step 1 of model/collect.pml.
 func (b *Blobs) Commit(ctx context.Context, old, u blob.Upload, dgst digest.Digest) error {
 	if err := b.commit(ctx, old, u, dgst); err != nil {
 		return &blob.Error{Op: "commit", Repo: old.Repo, Digest: dgst, ID: old.ID, Err: err}
