@@ -17,6 +17,11 @@
 // its era is still open, and a sweep closes an era before it looks for objects
 // of it that nothing refers to: whatever it finds can never be referred to. No
 // clock decides that, only when an era is closed.
+//
+// # Whose objects
+//
+// A sweep takes for strays whatever its own database does not refer to. So
+// Objects are for one database, which marks them with its ID: see [Claim].
 package parts
 
 import (

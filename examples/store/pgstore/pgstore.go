@@ -12,7 +12,9 @@
 // release up to date, for which the role must be allowed to. A pooler between
 // must not share connections among clients, because of prepared statements and the
 // locks of [DB.Lead]. A database that was restored from a dump counts transactions
-// anew: list and forget its events before the first write.
+// anew: list and forget its events before the first write. A copy of a database
+// has objects of its own, and before it is opened another ID:
+// update meta set id = default.
 //
 // # Durability
 //
@@ -67,12 +69,15 @@ type Options struct {
 type DB struct {
 	o      Options
 	pool   *pgxpool.Pool
+	id     string // of the database
 	schema string // part of the names of locks
 	madeAt time.Time
 }
 
 // Open returns the store at o.DSN, with its tables made or brought up to date.
-// When they are, that costs one query.
+// When they are, that costs two queries and a List of o.Objects, which it marks
+// as those of this database. An error that matches [parts.ErrForeign] says that
+// they are not.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	config, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
@@ -94,7 +99,10 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, fmt.Errorf("pgstore: %w", err)
 	}
 	db := &DB{o: o, pool: pool}
-	if err := db.prepare(ctx, migrations()); err != nil {
+	if err = db.prepare(ctx, migrations()); err == nil {
+		err = db.claim(ctx)
+	}
+	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("pgstore: %w", ended(ctx, err))
 	}
