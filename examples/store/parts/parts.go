@@ -162,6 +162,24 @@ func (f *Files) Open(ctx context.Context, c Content, off, n int64) (io.ReadClose
 	return r, nil
 }
 
+// Whole tells whether the objects of c are there, with their sizes: false is
+// damage, or that somebody has deleted them. It costs an Open of each.
+func (f *Files) Whole(ctx context.Context, c Content) (bool, error) {
+	for _, p := range c.Parts {
+		r, object, err := f.Objects.Open(ctx, p.Key, 0, 0)
+		if errors.Is(err, blob.ErrNotFound) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if err := r.Close(); err != nil || object.Size != p.Size {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 func (f *Files) openPart(ctx context.Context, p Part, off, n int64) (io.ReadCloser, error) {
 	r, object, err := f.Objects.Open(ctx, p.Key, off, n)
 	if errors.Is(err, blob.ErrRange) {
