@@ -16,6 +16,10 @@
 // has objects of its own, and before it is opened another ID:
 // update meta set id = default.
 //
+// A process that is frozen, or cut off, in the middle of a transaction keeps its
+// locks until the server ends it after 30 seconds, or what DSN says to be its
+// idle_in_transaction_session_timeout. Collections do not wait for so long.
+//
 // # Durability
 //
 // What is acknowledged is committed and, with PostgreSQL's own defaults, on
@@ -94,6 +98,11 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	// A lock that is taken first is of use only if what follows sees what was
 	// committed before it was got.
 	params["default_transaction_isolation"] = "read committed"
+	// A process that stands still in the middle of a transaction keeps its locks.
+	// None of ours is idle for longer than a round trip.
+	if params["idle_in_transaction_session_timeout"] == "" {
+		params["idle_in_transaction_session_timeout"] = "30s"
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("pgstore: %w", err)
