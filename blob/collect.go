@@ -35,13 +35,14 @@ func (e *ClockError) Unwrap() error { return ErrClock }
 // ShareError is a plan that would remove more than it may. It unwraps to
 // [ErrShare].
 type ShareError struct {
-	Going, Of Tally   // of the blobs that could be judged
+	Kind      Kind    // of what would go: KindBlob or KindStray
+	Going, Of Tally   // of the blobs that could be judged, and of strays with them
 	Max       float64 // of the bytes: CollectOptions.MaxShare
 }
 
 func (e *ShareError) Error() string {
-	return fmt.Sprintf("%d of %d blobs with %d of %d bytes would go, which is more than the share of %v that may go unconfirmed (MaxShare)",
-		e.Going.Count, e.Of.Count, e.Going.Bytes, e.Of.Bytes, e.Max)
+	return fmt.Sprintf("%d %ss with %d bytes would go, of %d with %d bytes, which is more than the share of %v that may go unconfirmed (MaxShare)",
+		e.Going.Count, e.Kind, e.Going.Bytes, e.Of.Count, e.Of.Bytes, e.Max)
 }
 
 func (e *ShareError) Unwrap() error { return ErrShare }
@@ -61,10 +62,12 @@ type CollectOptions struct {
 	SessionLease time.Duration
 
 	// MaxShare is the part of the bytes of all blobs looked at that may go in a
-	// run, else *ShareError and nothing goes. Zero means 0.5.
+	// run, else *ShareError and nothing goes. Strays may likewise be that part of
+	// the bytes of these blobs and of all strays: more of them say that the bytes
+	// belong to somebody else. Zero means 0.5.
 	MaxShare float64
-	// Few is how many blobs may go whatever their share, since the share of a
-	// small store says little. Zero means none.
+	// Few is how many blobs, and how many strays, may go whatever their share,
+	// since the share of a small store says little. Zero means none.
 	Few     int
 	Confirm bool // let any share go
 
@@ -225,6 +228,7 @@ type collection struct {
 
 	blobs, sessions []Collected // the plan, in order of repositories, and of IDs
 	going, of       Tally       // blobs, for MaxShare
+	unswept         bool        // strays could not be counted, and stay
 	report          CollectReport
 }
 
@@ -306,10 +310,40 @@ func (c *collection) plan(ctx context.Context) error {
 	if err := c.planSessions(ctx); err != nil {
 		return err
 	}
-	if c.going.Count > c.Few && float64(c.going.Bytes) > c.MaxShare*float64(c.of.Bytes) && !c.Confirm {
-		return &ShareError{Going: c.going, Of: c.of, Max: c.MaxShare}
+	if err := c.share(KindBlob, c.going, c.of); err != nil {
+		return err
+	}
+	return c.planSweep(ctx)
+}
+
+// share refuses the run if too much would go.
+func (c *collection) share(kind Kind, going, of Tally) error {
+	if going.Count > c.Few && float64(going.Bytes) > c.MaxShare*float64(of.Bytes) && !c.Confirm {
+		return &ShareError{Kind: kind, Going: going, Of: of, Max: c.MaxShare}
 	}
 	return nil
+}
+
+// planSweep counts strays, unless their share does not matter.
+func (c *collection) planSweep(ctx context.Context) error {
+	sweeper, ok := As[Sweeper](c.s)
+	if !ok || c.Confirm {
+		return nil
+	}
+	var strays Tally
+	for obj, err := range sweeper.Sweep(ctx, c.sessionCutoff, true) {
+		if err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			c.unswept = true
+			c.report.Errors = append(c.report.Errors, &Error{Op: "collect", Err: fmt.Errorf("strays: %w", err)})
+			return nil
+		}
+		strays.add(obj.Size)
+	}
+	of := Tally{Count: c.of.Count + strays.Count, Bytes: c.of.Bytes + strays.Bytes}
+	return c.share(KindStray, strays, of)
 }
 
 // planRepo adds the blobs of repo that are to go to the plan, none if anything
@@ -499,7 +533,7 @@ func (c *collection) abort(ctx context.Context, it Collected) error {
 // sweep is step 5 of model/collect.pml.
 func (c *collection) sweep(ctx context.Context) {
 	sweeper, ok := As[Sweeper](c.s)
-	if !ok {
+	if !ok || c.unswept {
 		return
 	}
 	for obj, err := range sweeper.Sweep(ctx, c.sessionCutoff, c.Dry) {

@@ -233,6 +233,7 @@ func TestCollectSweepsStrays(t *testing.T) {
 	cur, err := w.blobs.Lookup(t.Context(), "a", u.ID)
 	w.must(err)
 	w.must(w.blobs.Save(t.Context(), cur, cur))
+	o.Few = 2
 	report, err = blob.Collect(t.Context(), w.blobs, o)
 	if err != nil || report.Strays.Removed != (blob.Tally{Count: 2, Bytes: 16 + 11}) {
 		t.Errorf("strays: %+v, %v", report.Strays, err)
@@ -241,6 +242,53 @@ func TestCollectSweepsStrays(t *testing.T) {
 		t.Errorf("%q is left", got)
 	}
 	w.must(blob.Finish(t.Context(), w.blobs, cur, -1, nil, digest.FromString("saved")))
+}
+
+// Bytes that nothing refers to may be those of another store.
+func TestCollectRefusesTooManyStrays(t *testing.T) {
+	w := newWorld(t, "dirblob")
+	needed := w.put("a", strings.Repeat("needed", 10))
+	w.must(w.apply("a", needed))
+	w.put("a", "gone")
+	for i := range 3 {
+		tmp := filepath.Join(w.dir, "~tmp", fmt.Sprint("NOTOURS", i))
+		w.must(os.MkdirAll(filepath.Dir(tmp), 0o777))
+		w.must(os.WriteFile(tmp, []byte(strings.Repeat("of others", 10)), 0o666))
+		w.must(os.Chtimes(tmp, day0, day0))
+	}
+	w.set(day0.Add(2 * day))
+	for _, dry := range []bool{true, false} {
+		o := w.options()
+		o.Few, o.Dry = 2, dry
+		report, err := blob.Collect(t.Context(), w.blobs, o)
+		share := (*blob.ShareError)(nil)
+		if !errors.As(err, &share) || share.Kind != blob.KindStray || share.Going != (blob.Tally{Count: 3, Bytes: 270}) || share.Of != (blob.Tally{Count: 5, Bytes: 334}) || !strings.Contains(err.Error(), "3 strays") {
+			t.Errorf("dry %v: %v, want a *ShareError that says it all", dry, err)
+		}
+		if n := report.Blobs.Removed.Count + report.Strays.Removed.Count; n != 0 || len(paths(t, w.dir, "~tmp")) != 3 {
+			t.Errorf("dry %v: a run that is refused has removed %d things", dry, n)
+		}
+	}
+	for name, let := range map[string]func(o *blob.CollectOptions){
+		"Few":      func(o *blob.CollectOptions) { o.Few = 3 },
+		"MaxShare": func(o *blob.CollectOptions) { o.MaxShare = 0.9 },
+		"Confirm":  func(o *blob.CollectOptions) { o.Confirm = true },
+	} {
+		o := w.options()
+		o.Dry = true
+		let(&o)
+		if report, err := blob.Collect(t.Context(), w.blobs, o); err != nil || report.Strays.Removed.Count != 3 {
+			t.Errorf("with %s: %+v, %v", name, report.Strays, err)
+		}
+	}
+	// What cannot be counted stays.
+	s, _ := blobtest.Faulty(w.blobs, blobtest.Fault{Op: "sweep", Call: 1, After: 1})
+	o := w.options()
+	o.MaxShare = 0.9
+	report, err := blob.Collect(t.Context(), s, o)
+	if !errors.Is(err, blobtest.ErrFault) || report.Blobs.Removed.Count != 1 || len(paths(t, w.dir, "~tmp")) != 3 {
+		t.Errorf("strays that cannot be counted: %+v, %v", report, err)
+	}
 }
 
 // Whatever is odd about a run, nothing goes.

@@ -4,8 +4,11 @@
    blob/collect.go and in the stores name the steps by these numbers.
 
    1 put       take the era, make a fresh key, write the object; then in one
-               transaction refuse a key whose era is closed, link to the
-               content there is, else make the object the content, and touch.
+               transaction refuse a key whose era is closed, make the object the
+               content if there is none, link to it, and touch. If there is a
+               content, look for its object first, with no transaction open: one
+               that was there then is linked to, one whose object is lost is
+               replaced, and another than that needs another look.
                Whoever lost, or was refused, drops the own object.
    2 stat      find the link and touch it, in one transaction; then answer. A
                mount does so in one repository and links in the other.
@@ -31,15 +34,16 @@
    PROMISE   within the lease of an answer that the blob is there, no push is
              refused;
    QUIET     whenever nothing is under way, one more collection leaves no bytes
-             that no manifest needs, whatever died before.
+             that no manifest needs, whatever died before;
+   REPAIR    if what was durable is lost all the same (LOSS, once), who puts
+             after that is answered only when the bytes are there again.
 
    run.sh checks that, and that it does not hold without one part: NONEEDCHECK,
-   NOERA, REUSEKEY, NOLEASE, TOUCHLATE, BYTESFIRST, CHECKFIRST, NOSWEEP.
+   NOERA, REUSEKEY, NOLEASE, TOUCHLATE, BYTESFIRST, CHECKFIRST, NOSWEEP, NOLOOK.
 
    Not in the model: several digests (each is judged by itself, and a push needs
    all of its own), sessions (their keys are referred to like the content's),
-   readers, loss of what was durable. A client's deletion of a blob is a 4 whose
-   lease has just ended. */
+   readers. A client's deletion of a blob is a 4 whose lease has just ended. */
 
 #ifndef C
 #define C 1                     /* collectors */
@@ -79,13 +83,28 @@ byte known[KEYS];               /* to so many processes */
 #define FRESH(k) (!obj[k] && content != (k) && known[k] == 0)
 #define FORGET(k) if :: k != 0 -> known[k]--; if :: FRESH(k) -> closed[k] = false :: else -> skip fi; k = 0 :: else -> skip fi
 
+/* Where nothing is lost no content lacks its object, so that a look for it
+   would change nothing. */
+#ifdef LOSS
+#ifndef NOLOOK
+#define LOOK
+#endif
+bool loss;                      /* there was one */
+byte hurt;                      /* the content whose object was lost, until it is another's */
+#define HURT (hurt != 0 && content == hurt)
+#define HEAL hurt = 0
+#else
+#define HURT false
+#define HEAL skip
+#endif
+
 /* For the properties. */
 bool promised[2];               /* the pusher has an answer, and its lease has not ended */
 byte busy;                      /* processes in the middle of something */
-#define BYTES(i) (link[REPO(i)] && obj[content])
+#define BYTES(i) (link[REPO(i)] && (obj[content] || HURT))
 #define SAFE assert(!acked[0] || BYTES(0)); assert(!acked[1] || BYTES(1))
 #ifdef DANGLING
-#define CHECK SAFE; assert(!link[0] || obj[content]); assert(!link[LAST] || obj[content])
+#define CHECK SAFE; assert(!link[0] || obj[content] || HURT); assert(!link[LAST] || obj[content] || HURT)
 #else
 #define CHECK SAFE
 #endif
@@ -97,6 +116,9 @@ inline answer() {
 
 proctype pusher(byte i) {
   byte g = 0; bool linked = false;
+#ifdef LOSS
+  byte seen = 0; bool lost = false, late = false;
+#endif
 
 start:                                                     /* the client asks, mounts, or uploads at once */
   if
@@ -135,8 +157,12 @@ key:
     fi;
 #endif
     known[g]++; obj[g] = true;
-    closed[g] = (taken[i] == CLOSED); taken[i] = NONE
+    closed[g] = (taken[i] == CLOSED); taken[i] = NONE;
+#ifdef LOSS
+    late = loss
+#endif
   };
+publish:
   if
   :: goto over                                             /* dies */
   :: atomic {
@@ -148,8 +174,19 @@ key:
        :: false
 #endif
        :: else ->
-          if :: content == 0 -> content = g; closed[g] = true :: else -> skip fi;   /* or later: it matters no more */
-          link[REPO(i)] = true; answer(); linked = true
+          if
+          :: content == 0 -> content = g; closed[g] = true /* or later: it matters no more */
+#ifdef LOOK
+          :: content != 0 && content != seen -> FORGET(seen); seen = content; known[seen]++; goto look
+          :: content != 0 && content == seen && lost -> content = g; closed[g] = true; HEAL
+#endif
+          :: else -> skip
+          fi;
+          link[REPO(i)] = true; answer(); linked = true;
+#ifdef LOSS
+          assert(!late || obj[content]);                   /* REPAIR */
+          FORGET(seen); lost = false; late = false
+#endif
        fi;
        CHECK;
        if
@@ -166,6 +203,11 @@ key:
      }
   fi;
 
+#ifdef LOOK
+look:
+  atomic { lost = !obj[seen]; goto publish };
+#endif
+
 apply:
 #ifdef CHECKFIRST
   atomic { if :: link[REPO(i)] -> skip :: else -> PROMISE; goto over fi };
@@ -175,10 +217,15 @@ apply:
 #endif
 
 over:
-  atomic { FORGET(g); promised[i] = false; taken[i] = NONE; linked = false; busy--; goto start }
+  atomic {
+#ifdef LOSS
+    FORGET(seen); lost = false; late = false;
+#endif
+    FORGET(g); promised[i] = false; taken[i] = NONE; linked = false; busy--; goto start
+  }
 }
 
-/* Leases end. */
+/* Leases end, and disks fail. */
 proctype expiry() {
   do
 #ifdef SAME
@@ -186,6 +233,9 @@ proctype expiry() {
 #else
   :: atomic { fresh[0] -> fresh[0] = false; promised[0] = false }
   :: atomic { fresh[1] -> fresh[1] = false; promised[1] = false }
+#endif
+#ifdef LOSS
+  :: atomic { !loss && content != 0 -> loss = true; hurt = content; obj[content] = false }
 #endif
   od
 }
@@ -205,7 +255,7 @@ proctype expiry() {
 inline delete(r) {
   link[r] = false; fresh[r] = false;
   if
-  :: !link[0] && !link[LAST] -> g = content; known[g]++; content = 0
+  :: !link[0] && !link[LAST] -> g = content; known[g]++; content = 0; HEAL
   :: else -> skip
   fi
 }

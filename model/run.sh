@@ -36,6 +36,7 @@ broken() {
 	local line
 	line=$(sed -n 's/^pan:1: assertion violated *//p' "$work/$1")
 	case $line in
+	*late*) echo REPAIR ;;
 	*promised*) echo PROMISE ;;
 	*before*) echo READ ;;
 	*file*) echo BYTES ;;
@@ -55,16 +56,18 @@ broken() {
 }
 
 printf '%-28s %-10s %-10s %12s %8s\n' '' 'breaks' 'found' 'states' 'seconds'
-complete='one-repository two-repositories two-collectors-one two-collectors-two'
+complete="one-repository two-repositories two-collectors-one two-collectors-two loss-one loss-two"
 search one-repository -DDANGLING -DSAME
 search two-repositories -DDANGLING
 search two-collectors-one -DDANGLING -DC=2 -DSAME
 search two-collectors-two -DDANGLING -DC=2
+search loss-one -DDANGLING -DLOSS -DSAME
+search loss-two -DDANGLING -DLOSS
 for name in $complete; do
 	row "$name" none "$(broken "$name")"
 done
-while read -r part property; do
-	search "without:$part" "-D$part"
+while read -r part property more; do
+	search "without:$part" "-D$part" $more
 	row "without:$part" "$property" "$(broken "without:$part")"
 done <<'PARTS'
 NONEEDCHECK SAFE
@@ -75,6 +78,7 @@ CHECKFIRST SAFE
 NOLEASE PROMISE
 TOUCHLATE PROMISE
 NOSWEEP QUIET
+NOLOOK REPAIR -DLOSS
 PARTS
 
 model=packs.pml

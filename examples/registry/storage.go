@@ -119,7 +119,7 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 	case objects == nil && p.data == "":
 		return nil, errors.New("-postgres keeps all but blobs: add -s3, or -data for a folder that keeps them")
 	case objects == nil:
-		objects = &dirblob.Objects{Dir: filepath.Join(p.data, "objects"), Unsynced: p.unsynced}
+		objects = &dirblob.Objects{Dir: filepath.Join(p.data, "postgres"), Unsynced: p.unsynced} // beside what is there without -postgres
 	}
 	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect})
 	if err != nil {

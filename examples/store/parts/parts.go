@@ -17,6 +17,11 @@
 // its era is still open, and a sweep closes an era before it looks for objects
 // of it that nothing refers to: whatever it finds can never be referred to. No
 // clock decides that, only when an era is closed.
+//
+// # Whose objects
+//
+// A sweep takes for strays whatever its own database does not refer to. So
+// Objects are for one database, which marks them with its ID: see [Claim].
 package parts
 
 import (
@@ -155,6 +160,24 @@ func (f *Files) Open(ctx context.Context, c Content, off, n int64) (io.ReadClose
 		return nil, err
 	}
 	return r, nil
+}
+
+// Whole tells whether the objects of c are there, with their sizes: false is
+// damage, or that somebody has deleted them. It costs an Open of each.
+func (f *Files) Whole(ctx context.Context, c Content) (bool, error) {
+	for _, p := range c.Parts {
+		r, object, err := f.Objects.Open(ctx, p.Key, 0, 0)
+		if errors.Is(err, blob.ErrNotFound) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if err := r.Close(); err != nil || object.Size != p.Size {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (f *Files) openPart(ctx context.Context, p Part, off, n int64) (io.ReadCloser, error) {

@@ -328,3 +328,36 @@ func FuzzParseState(f *testing.F) {
 		}
 	})
 }
+
+func TestWholeTellsWhatIsMissing(t *testing.T) {
+	for name, damage := range map[string]func(f *Files, key string) error{
+		"a part is gone": func(f *Files, key string) error { return f.Objects.Delete(t.Context(), key) },
+		"a part has another size": func(f *Files, key string) error {
+			_, err := f.Objects.Put(t.Context(), key, strings.NewReader("xx"))
+			return err
+		},
+	} {
+		for what := range contents(t, open(t, 1)) {
+			f := open(t, 1)
+			c := contents(t, f)[what] // which share objects
+			if len(c.Parts) == 0 {
+				continue
+			}
+			if whole, err := f.Whole(t.Context(), c); !whole || err != nil {
+				t.Fatalf("%s: Whole = %v, %v", what, whole, err)
+			}
+			if err := damage(f, c.Parts[len(c.Parts)-1].Key); err != nil {
+				t.Fatal(err)
+			}
+			if whole, err := f.Whole(t.Context(), c); whole || err != nil {
+				t.Errorf("%s, and %s: Whole = %v, %v", what, name, whole, err)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f := open(t, 1)
+	if whole, err := f.Whole(ctx, Content{Parts: []Part{{f.NewKey(), 1}}}); whole || !errors.Is(err, context.Canceled) {
+		t.Errorf("Whole with an ended ctx = %v, %v", whole, err)
+	}
+}

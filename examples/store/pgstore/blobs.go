@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -113,11 +114,23 @@ func (b *Blobs) find(ctx context.Context, repo string, dgst digest.Digest) (blob
 		return blob.Info{}, parts.Content{}, err
 	}
 	info.TouchedAt = info.TouchedAt.UTC()
-	var c parts.Content
+	return info, contentOf(keys, sizes), nil
+}
+
+// contentOf is what a row of content says.
+func contentOf(keys []string, sizes []int64) (c parts.Content) {
 	for i, key := range keys {
 		c.Parts = append(c.Parts, parts.Part{Key: key, Size: sizes[i]})
 	}
-	return info, c, nil
+	return c
+}
+
+func sizes(c parts.Content) []int64 {
+	sizes := make([]int64, len(c.Parts))
+	for i, part := range c.Parts {
+		sizes[i] = part.Size
+	}
+	return sizes
 }
 
 // Open implements [blob.Reader].
@@ -155,7 +168,9 @@ func (b *Blobs) open(ctx context.Context, repo string, dgst digest.Digest, off, 
 	}
 }
 
-// Put implements [blob.Writer]: step 1 of model/collect.pml. Beside the object it costs three round trips.
+// Put implements [blob.Writer]: step 1 of model/collect.pml. Beside the object it
+// costs three round trips, and for a content that is there already two more and
+// an Open of its objects.
 func (b *Blobs) Put(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error {
 	if err := b.put(ctx, repo, desc.Digest, r); err != nil {
 		return blobError("put", repo, desc.Digest, err)
@@ -173,19 +188,15 @@ func (b *Blobs) put(ctx context.Context, repo string, dgst digest.Digest, r io.R
 	if err != nil {
 		return err
 	}
-	p := publication{repo: repo, dgst: dgst, content: c, fresh: keys(c)}
-	err = b.db.write(ctx, func(t *tx) error {
-		p.look(b.db, t)
+	p := publication{db: b.db, files: files, repo: repo, dgst: dgst, content: c, fresh: keys(c)}
+	err = p.run(ctx, func(t *tx) error {
+		p.look(t)
 		if err := t.send(ctx); err != nil {
 			return err
 		}
-		if err := p.eras.check(p.fresh); err != nil {
-			return err
-		}
-		p.write(b.db, t)
-		return nil
+		return p.write(ctx, t)
 	})
-	if err == nil && !p.first || err != nil && !mayHaveCommitted(err) {
+	if err != nil && !mayHaveCommitted(err) {
 		files.Drop(ctx, p.fresh...)
 	}
 	return err
@@ -195,35 +206,90 @@ func keys(c parts.Content) []string { return c.Without(parts.Content{}) }
 
 // publication makes a content a blob of a repository.
 type publication struct {
+	db      *DB
+	files   *parts.Files
 	repo    string
 	dgst    digest.Digest
 	content parts.Content
 	fresh   []string // its keys that nothing refers to yet
 
-	eras  eras
-	first bool // nobody else had the same content
+	eras     eras
+	made     bool          // there was no content of dgst
+	has      parts.Content // else what there was
+	seen     parts.Content // as it was when its objects were looked for
+	lost     bool          // and they were not there
+	replaced bool          // so this has taken its place
+}
+
+// ours tells whether the content is the one that counts.
+func (p *publication) ours() bool { return p.made || p.replaced }
+
+// errLook is a content whose objects are to be looked for first, by nobody who
+// has a transaction open.
+var errLook = errors.New("the objects of a content are to be looked for first")
+
+// run is db.write, and drops what is of no use then: the own objects, or those
+// that are lost.
+func (p *publication) run(ctx context.Context, do func(t *tx) error) error {
+	for {
+		err := p.db.write(ctx, do)
+		switch {
+		case errors.Is(err, errLook):
+			whole, err := p.files.Whole(ctx, p.has)
+			if err != nil {
+				return err
+			}
+			p.seen, p.lost = p.has, !whole
+			continue
+		case err != nil:
+		case !p.ours():
+			p.files.Drop(ctx, keys(p.content)...)
+		case p.replaced:
+			p.files.Drop(ctx, keys(p.seen)...)
+		}
+		return err
+	}
 }
 
 // look queues what finds out, and makes the content if there is none.
-func (p *publication) look(db *DB, t *tx) {
-	p.eras.hold(db, t)
-	sizes := make([]int64, len(p.content.Parts))
-	for i, part := range p.content.Parts {
-		sizes[i] = part.Size
-	}
-	p.first = false
+func (p *publication) look(t *tx) {
+	p.eras.hold(p.db, t)
+	p.made, p.replaced, p.has = false, false, parts.Content{}
 	one(t.queue(`insert into content (digest, size, keys, sizes) values ($1, $2, $3, $4) on conflict do nothing returning true`,
-		p.dgst, p.content.Size(), keys(p.content), sizes), &p.first)
+		p.dgst, p.content.Size(), keys(p.content), sizes(p.content)), &p.made)
+	var keys []string
+	var sizes []int64
+	each(t.queue(`select keys, sizes from content where digest = $1`, p.dgst), []any{&keys, &sizes}, func() { p.has = contentOf(keys, sizes) })
 }
 
-// write queues the rest. A content of somebody else's that has gone meanwhile
-// breaks the link's foreign key, and all is tried again.
-func (p *publication) write(db *DB, t *tx) {
-	if p.first {
-		refer(t, p.fresh)
+// write checks what look has found and queues the rest. A content of somebody
+// else's is linked to if its objects were there, and replaced if they were not.
+// If it has gone meanwhile, it breaks the link's foreign key, and all is tried
+// again.
+func (p *publication) write(ctx context.Context, t *tx) error {
+	if err := p.eras.check(p.fresh); err != nil {
+		return err
+	}
+	if !p.made && !slices.Equal(keys(p.has), keys(p.seen)) {
+		return errLook
 	}
 	t.queue(`insert into link (repo, digest, touched_at) values ($1, $2, $3)
-		on conflict (repo, digest) do update set touched_at = greatest(link.touched_at, excluded.touched_at)`, p.repo, p.dgst, db.now())
+		on conflict (repo, digest) do update set touched_at = greatest(link.touched_at, excluded.touched_at)`, p.repo, p.dgst, p.db.now())
+	if !p.made && p.lost {
+		t.queue(`delete from object where key = any($1)`, keys(p.has))
+		one(t.queue(`update content set keys = $3, sizes = $4 where digest = $1 and keys = $2 returning true`,
+			p.dgst, keys(p.has), keys(p.content), sizes(p.content)), &p.replaced)
+		if err := t.send(ctx); err != nil {
+			return err
+		}
+		if !p.replaced {
+			return errLook // somebody else has replaced it
+		}
+	}
+	if p.ours() {
+		refer(t, p.fresh)
+	}
+	return nil
 }
 
 // refer queues the rows of keys that nothing referred to.

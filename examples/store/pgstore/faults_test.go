@@ -18,15 +18,7 @@ func TestFaults(t *testing.T) {
 			db := open(t, Options{MinPart: 512}) // so that chunks are objects, and leave tails
 			return db.Blobs(), db.Manifests()
 		},
-		Left: func(t testing.TB, s blob.Store) (left []string) {
-			for o, err := range s.(*Blobs).db.o.Objects.List(t.Context(), "", "") {
-				if err != nil {
-					t.Fatal(err)
-				}
-				left = append(left, o.Key)
-			}
-			return left
-		},
+		Left:   func(t testing.TB, s blob.Store) []string { return keysThere(t, s.(*Blobs).db) },
 		Errors: []error{syscall.ENOSPC},
 		Only:   os.Getenv("WHARFAGE_FAULT"),
 	})

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/wharfage/wharfage/examples/store/parts"
 )
 
 //go:embed migrations/*.sql
@@ -62,13 +64,28 @@ func (db *DB) prepare(ctx context.Context, migrations []string) error {
 func (db *DB) version(ctx context.Context, conn interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }) (version int, err error) {
-	err = conn.QueryRow(ctx, `select version, made_at, (select nspname from pg_namespace n join pg_class c on c.relnamespace = n.oid where c.oid = 'meta'::regclass) from meta`).Scan(&version, &db.madeAt, &db.schema)
+	// As JSON, since tables of an older version lack columns.
+	var id *string
+	err = conn.QueryRow(ctx, `select version, made_at, to_json(meta) ->> 'id', (select nspname from pg_namespace n join pg_class c on c.relnamespace = n.oid where c.oid = 'meta'::regclass) from meta`).
+		Scan(&version, &db.madeAt, &id, &db.schema)
 	const undefinedTable = "42P01"
 	if failed := (*pgconn.PgError)(nil); errors.As(err, &failed) && failed.Code == undefinedTable {
 		return 0, nil
 	}
+	if id != nil {
+		db.id = *id
+	}
 	db.madeAt = db.madeAt.UTC()
 	return version, err
+}
+
+// claim makes Objects ours, or refuses those of another database.
+func (db *DB) claim(ctx context.Context) error {
+	var refers []string
+	if err := db.pool.QueryRow(ctx, `select array(select key from object limit 8)`).Scan(&refers); err != nil {
+		return err
+	}
+	return parts.Claim(ctx, db.o.Objects, db.id, refers)
 }
 
 // migrate runs in one transaction, of which there is one at a time.

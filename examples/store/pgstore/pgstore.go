@@ -12,7 +12,13 @@
 // release up to date, for which the role must be allowed to. A pooler between
 // must not share connections among clients, because of prepared statements and the
 // locks of [DB.Lead]. A database that was restored from a dump counts transactions
-// anew: list and forget its events before the first write.
+// anew: list and forget its events before the first write. A copy of a database
+// has objects of its own, and before it is opened another ID:
+// update meta set id = default.
+//
+// A process that is frozen, or cut off, in the middle of a transaction keeps its
+// locks until the server ends it after 30 seconds, or what DSN says to be its
+// idle_in_transaction_session_timeout. Collections do not wait for so long.
 //
 // # Durability
 //
@@ -67,12 +73,15 @@ type Options struct {
 type DB struct {
 	o      Options
 	pool   *pgxpool.Pool
+	id     string // of the database
 	schema string // part of the names of locks
 	madeAt time.Time
 }
 
 // Open returns the store at o.DSN, with its tables made or brought up to date.
-// When they are, that costs one query.
+// When they are, that costs two queries and a List of o.Objects, which it marks
+// as those of this database. An error that matches [parts.ErrForeign] says that
+// they are not.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	config, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
@@ -89,12 +98,20 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	// A lock that is taken first is of use only if what follows sees what was
 	// committed before it was got.
 	params["default_transaction_isolation"] = "read committed"
+	// A process that stands still in the middle of a transaction keeps its locks.
+	// None of ours is idle for longer than a round trip.
+	if params["idle_in_transaction_session_timeout"] == "" {
+		params["idle_in_transaction_session_timeout"] = "30s"
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("pgstore: %w", err)
 	}
 	db := &DB{o: o, pool: pool}
-	if err := db.prepare(ctx, migrations()); err != nil {
+	if err = db.prepare(ctx, migrations()); err == nil {
+		err = db.claim(ctx)
+	}
+	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("pgstore: %w", ended(ctx, err))
 	}

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -55,13 +56,21 @@ func things(t testing.TB, db *DB) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range db.o.Objects.List(t.Context(), "", "") {
+	return n + len(keysThere(t, db))
+}
+
+// keysThere are those of the objects but for the marker of their database.
+func keysThere(t testing.TB, db *DB) (keys []string) {
+	t.Helper()
+	for o, err := range db.o.Objects.List(t.Context(), "", "") {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n++
+		if !strings.HasPrefix(o.Key, "owner/") {
+			keys = append(keys, o.Key)
+		}
 	}
-	return n
+	return keys
 }
 
 // kinds are the stores that kits are run with: as they are, and with one

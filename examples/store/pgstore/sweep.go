@@ -3,8 +3,11 @@ package pgstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/examples/store/parts"
@@ -33,12 +36,17 @@ func (e *eras) check(fresh []string) error {
 
 var errDry = errors.New("dry")
 
+// erasPatience is how long closeEras waits for those who hold eras, since all
+// who come after it wait too: it holds pushes up for no longer, whoever is frozen.
+const erasPatience = 2 * time.Second
+
 // closeEras begins an era, closes those whose successor began at or before
 // cutoff, and returns the oldest that is open. With dry it only returns which
 // that would be.
 func (b *Blobs) closeEras(ctx context.Context, cutoff time.Time, dry bool) (uint64, error) {
 	var oldest int64
 	err := b.db.write(ctx, func(t *tx) error {
+		t.queue(`select set_config('lock_timeout', $1, true)`, fmt.Sprint(erasPatience.Milliseconds()))
 		t.queue(`select pg_advisory_xact_lock($1)`, b.db.lock("eras", ""))
 		t.queue(`insert into era (era, began_at) select max(era) + 1, $1 from era`, b.db.now())
 		one(t.queue(`select coalesce(max(era) filter (where began_at <= $1), min(era)) from era`, cutoff.UTC()), &oldest)
@@ -51,8 +59,13 @@ func (b *Blobs) closeEras(ctx context.Context, cutoff time.Time, dry bool) (uint
 		t.queue(`delete from era where era < $1`, oldest)
 		return nil
 	})
-	if err == errDry {
+	const lockNotAvailable = "55P03"
+	var failed *pgconn.PgError
+	switch {
+	case err == errDry:
 		err = nil
+	case errors.As(err, &failed) && failed.Code == lockNotAvailable:
+		err = fmt.Errorf("a write is under way that has not ended in %v: %w", erasPatience, err)
 	}
 	return uint64(oldest), err
 }

@@ -217,8 +217,8 @@ func TestOpenLooksAgainWhenAnObjectIsMissing(t *testing.T) {
 		t.Errorf("deleted meanwhile: %v, want ErrNotFound", err)
 	}
 	put(t, db, "r", "content")
-	for object := range db.o.Objects.List(t.Context(), "", "") {
-		if err := db.o.Objects.Delete(t.Context(), object.Key); err != nil {
+	for _, key := range keysThere(t, db) {
+		if err := db.o.Objects.Delete(t.Context(), key); err != nil {
 			t.Fatal(err)
 		}
 	}

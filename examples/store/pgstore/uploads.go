@@ -77,9 +77,9 @@ func (b *Blobs) Lookup(ctx context.Context, repo, id string) (blob.Upload, error
 	return u, nil
 }
 
-// contentOf reads the state of a session, after asking whether it is there, and
+// stateOf reads the state of a session, after asking whether it is there, and
 // returns also what writes objects for it now.
-func (b *Blobs) contentOf(ctx context.Context, u blob.Upload) (parts.Content, *parts.Files, error) {
+func (b *Blobs) stateOf(ctx context.Context, u blob.Upload) (parts.Content, *parts.Files, error) {
 	err := ctx.Err()
 	found := false
 	var era int64
@@ -102,7 +102,7 @@ func (b *Blobs) contentOf(ctx context.Context, u blob.Upload) (parts.Content, *p
 // Append implements [blob.Uploads]. That the session has moved on is found by
 // Save.
 func (b *Blobs) Append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Upload, error) {
-	c, files, err := b.contentOf(ctx, u)
+	c, files, err := b.stateOf(ctx, u)
 	if err == nil {
 		c, err = files.Append(ctx, c, r)
 	}
@@ -208,7 +208,7 @@ func (b *Blobs) Commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 
 func (b *Blobs) commit(ctx context.Context, old, u blob.Upload, dgst digest.Digest) error {
 	u.Repo, u.ID = old.Repo, old.ID
-	c, files, err := b.contentOf(ctx, u)
+	c, files, err := b.stateOf(ctx, u)
 	if err != nil {
 		return err
 	}
@@ -220,31 +220,27 @@ func (b *Blobs) commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 	if err != nil {
 		return err
 	}
-	p := publication{repo: old.Repo, dgst: dgst, content: sealed, fresh: sealed.Without(before)}
-	err = b.db.write(ctx, func(t *tx) error {
+	p := publication{db: b.db, files: files, repo: old.Repo, dgst: dgst, content: sealed, fresh: sealed.Without(before)}
+	err = p.run(ctx, func(t *tx) error {
 		p.eras.hold(b.db, t)
 		x := lockSession(t, old)
-		p.look(b.db, t)
+		p.look(t)
 		if err := t.send(ctx); err != nil {
 			return err
 		}
 		if err := x.check(); err != nil {
 			return err
 		}
-		if err := p.eras.check(p.fresh); err != nil {
+		if err := p.write(ctx, t); err != nil {
 			return err
 		}
-		p.write(b.db, t)
 		t.queue(`delete from session where id = $1`, old.ID)
-		if !p.first {
+		if !p.ours() {
 			t.queue(`delete from object where key = any($1)`, keys(before))
 		}
 		return nil
 	})
-	switch {
-	case err == nil && !p.first:
-		files.Drop(ctx, keys(sealed)...)
-	case err != nil && !mayHaveCommitted(err):
+	if err != nil && !mayHaveCommitted(err) {
 		files.Drop(ctx, sealed.Without(c)...)
 		b.forsake(ctx, err, c.Without(before))
 	}
@@ -260,7 +256,7 @@ func (b *Blobs) Abort(ctx context.Context, u blob.Upload) error {
 }
 
 func (b *Blobs) abort(ctx context.Context, u blob.Upload) error {
-	c, files, err := b.contentOf(ctx, u)
+	c, files, err := b.stateOf(ctx, u)
 	if err != nil {
 		return err
 	}
@@ -287,7 +283,7 @@ func (b *Blobs) abort(ctx context.Context, u blob.Upload) error {
 
 // Reread implements [blob.Rereader].
 func (b *Blobs) Reread(ctx context.Context, u blob.Upload) (io.ReadCloser, error) {
-	c, files, err := b.contentOf(ctx, u)
+	c, files, err := b.stateOf(ctx, u)
 	var r io.ReadCloser
 	if err == nil {
 		r, err = files.Open(ctx, c, 0, -1)

@@ -2,6 +2,7 @@ package s3bytes_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -77,5 +78,23 @@ func TestSessionOfChunks(t *testing.T) {
 	files.Drop(ctx, keys...)
 	for object, err := range files.Objects.List(ctx, "", "") {
 		t.Errorf("%v is left, %v", object, err)
+	}
+}
+
+// A bucket is for one database.
+func TestClaim(t *testing.T) {
+	s := s3test.Start(t)
+	client := s3bytes.NewClient(s3bytes.Config{Endpoint: s.Endpoint, AccessKey: s.AccessKey, SecretKey: s.SecretKey, PathStyle: true})
+	for range 2 {
+		o := &s3bytes.Objects{Client: client, Bucket: s.Bucket, Prefix: "claimed"}
+		if err := parts.Claim(t.Context(), o, "me", nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := parts.Claim(t.Context(), o, "other", nil); !errors.Is(err, parts.ErrForeign) {
+			t.Fatalf("Claim by another database = %v, want ErrForeign", err)
+		}
+	}
+	if err := parts.Claim(t.Context(), &s3bytes.Objects{Client: client, Bucket: s.Bucket, Prefix: "claimed-too"}, "other", nil); err != nil {
+		t.Fatalf("Claim of another prefix = %v", err)
 	}
 }
