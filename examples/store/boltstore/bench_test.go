@@ -66,7 +66,10 @@ func fill(tb testing.TB, db *DB, n int, subject *ocispec.Descriptor) {
 				a.desc = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString(fmt.Sprint(i)), Size: layerSize}
 				raw := a.manifest(subject)
 				key := func(size int) parts.Part { return parts.Part{Key: parts.NewKey(1, time.Now()), Size: int64(size)} }
-				t.setContent(a.desc.Digest, parts.Content{Parts: []parts.Part{key(layerSize)}}, false)
+				published := publication{dgst: a.desc.Digest, content: parts.Content{Parts: []parts.Part{key(layerSize)}}}
+				if err := published.write(t); err != nil {
+					return err
+				}
 				t.setLink(repo, a.desc.Digest, link{time.Now(), layerSize})
 				rec := manifest.Record{
 					Desc: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(raw), Size: int64(len(raw)), ArtifactType: "application/vnd.example"},

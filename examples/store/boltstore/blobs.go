@@ -82,23 +82,6 @@ func (t *tx) checkEras(keys ...string) error {
 
 func keysOf(c parts.Content) []string { return c.Without(parts.Content{}) }
 
-// setContent makes c, whose keys may be referred to, the content of dgst, unless
-// there is one. It returns the keys that are of no use then.
-func (t *tx) setContent(dgst digest.Digest, c parts.Content, has bool) (unused []string) {
-	keys := keysOf(c)
-	if has {
-		for _, key := range keys {
-			if t.has(keyRows, appendKey(nil, key)) {
-				t.unrefer(key)
-			}
-		}
-		return keys
-	}
-	t.refer(keys...)
-	t.put(contentRows, digestRow(nil, dgst), contentRow(c))
-	return nil
-}
-
 // Stat implements [blob.Reader]: step 2 of model/collect.pml.
 func (b *Blobs) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]blob.Info, error) {
 	now := b.db.Now()
@@ -216,20 +199,20 @@ func (b *Blobs) Put(ctx context.Context, repo string, desc ocispec.Descriptor, r
 // put makes c, which nothing refers to yet, a blob.
 func (b *Blobs) put(ctx context.Context, repo string, dgst digest.Digest, c parts.Content) error {
 	now := b.db.Now()
-	var unused []string
-	err := b.db.update(ctx, func(t *tx) error {
-		if err := t.checkEras(keysOf(c)...); err != nil {
-			return err
-		}
-		_, has, err := t.content(dgst)
-		if err != nil {
-			return err
-		}
-		unused = t.setContent(dgst, c, has)
-		t.setLink(repo, dgst, link{now, c.Size()})
-		return nil
+	p := publication{db: b.db, dgst: dgst, content: c}
+	err := p.run(ctx, func() error {
+		return b.db.update(ctx, func(t *tx) error {
+			if err := t.checkEras(keysOf(c)...); err != nil {
+				return err
+			}
+			if err := p.write(t); err != nil {
+				return err
+			}
+			t.setLink(repo, dgst, link{now, c.Size()})
+			return nil
+		})
 	})
-	b.db.settle(ctx, err, keysOf(c), unused)
+	b.db.settle(ctx, err, keysOf(c), p.unused)
 	return err
 }
 

@@ -162,8 +162,9 @@ type mark struct {
 	size int64
 }
 
-// write, step 1, appends data to the current pack. If it is for a key, that is pending
-// before anything else can be appended. The mark is to be synced, once: then data is durable.
+// write, step 1, appends data to the current pack. If it is for a key, that is
+// pending before anything else can be appended. The mark is to be synced, once:
+// then data is durable.
 func (p *packs) write(key string, data []byte) (place, mark, error) {
 	p.writing.Lock()
 	defer p.writing.Unlock()
@@ -195,7 +196,9 @@ func (p *packs) create() error {
 	if err := os.MkdirAll(p.dir, 0o777); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(p.path(p.next), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	number := p.next
+	p.next++
+	f, err := os.OpenFile(p.path(number), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
@@ -206,11 +209,10 @@ func (p *packs) create() error {
 			return err
 		}
 	}
-	p.current = &pack{number: p.next, file: f, uses: 1, syncing: make(chan struct{}, 1)}
-	p.next++
+	p.current = &pack{number: number, file: f, uses: 1, syncing: make(chan struct{}, 1)}
 	p.mu.Lock()
 	p.closeIdle(openPacks)
-	p.open[p.current.number] = p.current
+	p.open[number] = p.current
 	p.mu.Unlock()
 	return nil
 }
@@ -255,8 +257,8 @@ func (m mark) sync(ctx context.Context) error {
 	return c.broken
 }
 
-// forget, step 3, ends what is pending of keys, when a transaction has written down where
-// they are, or none will.
+// forget, step 3, ends what is pending of keys, when a transaction has written
+// down where they are, or none will.
 func (p *packs) forget(keys ...string) {
 	if p == nil || len(keys) == 0 {
 		return

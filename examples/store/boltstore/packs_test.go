@@ -217,6 +217,33 @@ func TestAPackThatWasMovedAndNotRemoved(t *testing.T) {
 	allRead(t, db, all)
 }
 
+func TestWhatCannotBeReadStaysAndStopsNothingElse(t *testing.T) {
+	db := open(t, Options{Unsynced: true})
+	fillBlobs(t, db, 0, 10)
+	db = reopen(t, db)
+	sound := fillBlobs(t, db, 10, 20)
+	for i := range 5 {
+		if err := db.Blobs().Delete(t.Context(), repo, digest.FromString(fmt.Sprintf("%0100d", i)), never); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove(t, db, sound, 5)
+	db = reopen(t, db)
+	if err := os.Truncate(db.packs.path(1), 950); err != nil {
+		t.Fatal(err)
+	}
+	failures := 0
+	for _, err := range db.Blobs().Sweep(t.Context(), time.Now(), false) {
+		if err != nil {
+			failures++
+		}
+	}
+	if sizes := packed(t, db); failures != 1 || len(sizes) != 2 || sizes[1] != 950 || sizes[3] != 900 {
+		t.Errorf("%d failures, and packs of %v bytes, want the first as it was, and the rest moved", failures, sizes)
+	}
+	allRead(t, db, sound)
+}
+
 // What is put and not yet referred to stays while its era is open.
 func TestASweepLeavesWhatIsPending(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,8 @@ import (
 //
 // It reads the rows of all keys: once to see how much of each pack is in use,
 // which may be out of date at once, and once more when nothing can come to refer
-// to what is in the packs that are to go.
+// to what is in the packs that are to go. A pack that cannot be read stays, and
+// reclaim goes on, and returns the first such error at the end.
 func (p *packs) reclaim(ctx context.Context) error {
 	if !p.reclaiming.TryLock() {
 		return nil // somebody else is at it
@@ -49,26 +51,40 @@ func (p *packs) reclaim(ctx context.Context) error {
 	if err != nil || len(going) == 0 {
 		return err
 	}
-	if err := p.each(ctx, func(rows []packedRow) error { return p.move(ctx, going, rows) }); err != nil {
+	var damage error
+	if err := p.each(ctx, func(rows []packedRow) error {
+		d, err := p.move(ctx, going, rows)
+		damage = cmp.Or(damage, d)
+		return err
+	}); err != nil {
 		return err
 	}
 	for n := range going { // step 6
-		if err := os.Remove(p.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := p.remove(n); err != nil {
 			return err
 		}
-		p.mu.Lock()
-		if c := p.open[n]; c != nil {
-			if delete(p.open, n); c.uses == 0 {
-				c.file.Close()
-			}
+	}
+	return damage
+}
+
+// remove lets those who have the pack open read on, and nobody open it again.
+func (p *packs) remove(number uint32) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c := p.open[number]; c != nil {
+		if delete(p.open, number); c.uses == 0 {
+			c.file.Close()
 		}
-		p.mu.Unlock()
+	}
+	if err := os.Remove(p.path(number)); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }
 
-// condemn, step 4, chooses packs that are to go. None of them is the current one, and
-// nothing that is in them is pending, in an era from open on: rows that refer to them can only become fewer.
+// condemn, step 4, chooses packs that are to go. None of them is the current
+// one, and nothing that is in them is pending, in an era from open on: rows that
+// refer to them can only become fewer.
 func (p *packs) condemn(numbers []uint32, used map[uint32]int64, open uint64) (map[uint32]bool, error) {
 	going := map[uint32]bool{}
 	p.writing.Lock()
@@ -132,8 +148,9 @@ func (p *packs) each(ctx context.Context, f func([]packedRow) error) error {
 	return nil
 }
 
-// move, step 5, gives what rows have in packs that are to go another place.
-func (p *packs) move(ctx context.Context, going map[uint32]bool, rows []packedRow) error {
+// move, step 5, gives what rows have in packs that are to go another place. What
+// cannot be read stays where it is, and so do those packs.
+func (p *packs) move(ctx context.Context, going map[uint32]bool, rows []packedRow) (damage, err error) {
 	const most = 1 << 20 // bytes at once
 	var data []byte
 	var batch []packedRow
@@ -141,18 +158,21 @@ func (p *packs) move(ctx context.Context, going map[uint32]bool, rows []packedRo
 		if !going[r.at.pack] {
 			continue
 		}
-		var err error
-		if data, err = p.read(data, r.at); err != nil {
-			return fmt.Errorf("move object %s: %w", unpackKey(string(r.key)), err)
+		longer, err := p.read(data, r.at)
+		if err != nil {
+			delete(going, r.at.pack)
+			damage = cmp.Or(damage, fmt.Errorf("move object %s: %w", unpackKey(string(r.key)), err))
+			continue
 		}
-		if batch = append(batch, r); len(data) >= most {
+		data, batch = longer, append(batch, r)
+		if len(data) >= most {
 			if err := p.repoint(ctx, data, batch); err != nil {
-				return err
+				return damage, err
 			}
 			data, batch = data[:0], batch[:0]
 		}
 	}
-	return p.repoint(ctx, data, batch)
+	return damage, p.repoint(ctx, data, batch)
 }
 
 // read appends what is at a place to data.

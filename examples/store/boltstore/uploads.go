@@ -352,24 +352,24 @@ func (b *Blobs) commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 	}
 	added, gone := sealed.Without(from), from.Without(sealed)
 	now := b.db.Now()
-	var unused []string
-	err = b.db.swap(ctx, old, func(t *tx) error {
-		if err := t.checkEras(added...); err != nil {
-			return err
-		}
-		_, has, err := t.content(dgst)
-		if err != nil {
-			return err
-		}
-		t.unrefer(gone...)
-		unused = append(t.setContent(dgst, sealed, has), gone...)
-		t.setLink(old.Repo, dgst, link{now, sealed.Size()})
-		if t.has(sessionRows, []byte(old.ID)) {
-			t.delete(sessionRows, []byte(old.ID))
-		}
-		return nil
+	p := publication{db: b.db, dgst: dgst, content: sealed}
+	err = p.run(ctx, func() error {
+		return b.db.swap(ctx, old, func(t *tx) error {
+			if err := t.checkEras(added...); err != nil {
+				return err
+			}
+			if err := p.write(t); err != nil {
+				return err
+			}
+			t.unrefer(gone...)
+			t.setLink(old.Repo, dgst, link{now, sealed.Size()})
+			if t.has(sessionRows, []byte(old.ID)) {
+				t.delete(sessionRows, []byte(old.ID))
+			}
+			return nil
+		})
 	})
-	b.db.settle(ctx, err, added, unused)
+	b.db.settle(ctx, err, added, append(p.unused, gone...))
 	return err
 }
 

@@ -1,0 +1,157 @@
+package boltstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wharfage/wharfage/blob"
+)
+
+// damage loses the bytes of all that there is.
+func damage(t testing.TB, db *DB) {
+	t.Helper()
+	for o, err := range db.Objects.List(t.Context(), "", "") {
+		if err == nil {
+			err = db.Objects.Delete(t.Context(), o.Key)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if db.packs == nil {
+		return
+	}
+	db.packs.stop()
+	if err := os.RemoveAll(db.packs.dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAPushRepairsABlobWhoseBytesAreLost(t *testing.T) {
+	const content = "content of a blob"
+	dgst := digest.FromString(content)
+	pushes := map[string]func(testing.TB, *DB, string) error{
+		"Put": func(t testing.TB, db *DB, repo string) error {
+			return blob.Put(t.Context(), db.Blobs(), repo, ocispec.Descriptor{Digest: dgst, Size: int64(len(content))}, strings.NewReader(content))
+		},
+		"Finish": func(t testing.TB, db *DB, repo string) error {
+			u, err := db.Blobs().Begin(t.Context(), repo, digest.SHA256)
+			for _, chunk := range []string{content[:5], content[5:9]} {
+				if err == nil {
+					u, err = blob.Append(t.Context(), db.Blobs(), u, -1, strings.NewReader(chunk))
+				}
+			}
+			if err == nil {
+				err = blob.Finish(t.Context(), db.Blobs(), u, -1, strings.NewReader(content[9:]), dgst)
+			}
+			return err
+		},
+	}
+	for first, put := range pushes {
+		for second, again := range pushes {
+			for _, packBelow := range []int{-1, 0} {
+				for _, repo := range []string{repo, otherRepo} {
+					t.Run(fmt.Sprintf("%s, then %s in %s, PackBelow %d", first, second, filepath.Base(repo), packBelow), func(t *testing.T) {
+						db := open(t, Options{Unsynced: true, MinPart: 1, PackBelow: packBelow})
+						if err := put(t, db, "team/app"); err != nil {
+							t.Fatal(err)
+						}
+						damage(t, db)
+						if err := again(t, db, repo); err != nil {
+							t.Fatal(err)
+						}
+						for _, repo := range []string{"team/app", repo} {
+							if got, err := read(t, db, repo, dgst); got != content {
+								t.Errorf("in %s there is %q, %v", repo, got, err)
+							}
+						}
+						if got := sweep(t, db, time.Now().Add(time.Hour), false); len(got) > 0 {
+							t.Errorf("strays: %q", got)
+						}
+						for _, repo := range []string{"team/app", repo} {
+							if err := db.Blobs().Delete(t.Context(), repo, dgst, never); err != nil && !errors.Is(err, blob.ErrNotFound) {
+								t.Fatal(err)
+							}
+						}
+						if n := things(t, db); n != 0 {
+							t.Errorf("%d things are left when it is deleted", n)
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+func TestPushesAtOnceRepairABlobOnce(t *testing.T) {
+	for _, packBelow := range []int{-1, 0} {
+		db := open(t, Options{Unsynced: true, PackBelow: packBelow})
+		for round := range 20 {
+			content := fmt.Sprint("content ", round)
+			dgst := put(t, db, repo, content)
+			damage(t, db)
+			var all sync.WaitGroup
+			for i := range 4 {
+				all.Go(func() { put(t, db, fmt.Sprint("r", i), content) })
+			}
+			all.Wait()
+			if got, err := read(t, db, repo, dgst); got != content {
+				t.Fatalf("%q, %v", got, err)
+			}
+			if n := objects(t, db); packBelow < 0 && n != 1 {
+				t.Fatalf("%d objects, want 1", n)
+			}
+		}
+	}
+}
+
+// Between the look for its bytes and the link a content may go, and come back.
+func TestAPushLooksAgainWhenTheContentIsAnother(t *testing.T) {
+	db := open(t, Options{Unsynced: true})
+	o := &opening{Objects: db.files.Objects}
+	db.files.Objects = o
+	for what, meanwhile := range map[string]func(dgst digest.Digest) error{
+		"goes": func(dgst digest.Digest) error { return db.Blobs().Delete(t.Context(), repo, dgst, never) },
+		"comes anew": func(dgst digest.Digest) error {
+			err := db.Blobs().Delete(t.Context(), repo, dgst, never)
+			put(t, db, repo, "content")
+			return err
+		},
+	} {
+		dgst := put(t, db, repo, "content")
+		o.first = func() {
+			if err := meanwhile(dgst); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		put(t, db, otherRepo, "content")
+		if got, err := read(t, db, otherRepo, dgst); got != "content" {
+			t.Errorf("content that %s is %q, %v", what, got, err)
+		}
+	}
+}
+
+// opening does something before the next Open.
+type opening struct {
+	blob.Objects
+	first func()
+}
+
+func (o *opening) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, blob.Object, error) {
+	if f := o.first; f != nil {
+		o.first = nil
+		f()
+	}
+	return o.Objects.Open(ctx, key, off, n)
+}
