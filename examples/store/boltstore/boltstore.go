@@ -1,6 +1,7 @@
 // Package boltstore keeps a registry in a directory of one machine: rows in a
 // bbolt file, bytes in files beside it, or wherever [Options.Objects] keeps
-// them. It is the storage of a registry that has no database server.
+// them. It is the storage of a registry that has no database server. Short
+// content, as most configurations, manifests and signatures are, shares files.
 //
 // All that must agree is in one database: links of blobs, upload sessions,
 // manifests, tags, lists of referrers, events and last pulls. So a manifest is
@@ -9,9 +10,10 @@
 //
 // # Durability
 //
-// Calls that write at the same time share one transaction and its two syncs;
-// nobody waits for company. A push of a blob and its manifest costs two
-// transactions and two objects. What was acknowledged is durable unless
+// Calls that write at the same time share one transaction and its two syncs, and
+// those that bring short content one more sync; nobody waits for company. A push
+// of a blob and its manifest costs two transactions, and two objects if they are
+// long. What was acknowledged is durable unless
 // Options.Unsynced says otherwise. A crash leaves at most objects that nothing
 // refers to; [Blobs.Sweep] removes them.
 //
