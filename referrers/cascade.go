@@ -56,9 +56,9 @@ func (f Fate) String() string {
 	case ReasonAsked:
 		return "goes"
 	case ReasonSubject:
-		return "goes with its subject" + by
+		return "goes with its subject"
 	case ReasonIndex:
-		return "goes with the index" + by
+		return "goes with its index"
 	case ReasonListed:
 		return "stays: the index" + by + " lists it"
 	case ReasonTagged:
@@ -68,7 +68,7 @@ func (f Fate) String() string {
 	case ReasonChild:
 		return "stays: the index" + by + " goes without its children"
 	}
-	return "is not in the repository"
+	return "nothing to delete"
 }
 
 // Cascade says what would go if the manifests dgsts went, each manifest once, in
@@ -176,8 +176,12 @@ func (c *cascade) decide(parents map[digest.Digest][]digest.Digest) {
 		}
 	}
 	for i := range c.fates {
-		if c.fates[i].State == StateMissing {
-			c.fates[i].Goes, c.fates[i].Reason, c.fates[i].By = false, ReasonMissing, ""
+		f := &c.fates[i]
+		switch {
+		case f.State == StateMissing:
+			f.Goes, f.Reason, f.By = false, ReasonMissing, ""
+		case f.Reason == ReasonChild && !c.fates[c.at[f.By]].Goes:
+			f.Reason = ReasonListed
 		}
 	}
 }

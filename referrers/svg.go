@@ -30,8 +30,7 @@ func (x Export) SVG(w io.Writer, steps iter.Seq2[Step, error]) error {
 	most := orDefault(x.MaxDrawn, DefaultMaxDrawn)
 	var boxes []box
 	var failed error
-	at := map[digest.Digest]int{} // boxes of manifests
-	path := []int{}               // the boxes that lead to the last, by depth
+	path := []int{} // the boxes that lead to the last, by depth
 	rows, columns := 0, 0
 	for s, err := range steps {
 		if err == nil && len(boxes) == most {
@@ -41,25 +40,23 @@ func (x Export) SVG(w io.Writer, steps iter.Seq2[Step, error]) error {
 			failed = err
 			break
 		}
-		b := box{Step: s, parent: -1, column: s.Depth}
+		b := box{Step: s, parent: -1, before: -1, lastBelow: -1, column: s.Depth}
 		path = path[:min(s.Depth, len(path))]
 		if s.Depth > 0 {
 			b.parent = path[s.Depth-1]
-			b.row = boxes[b.parent].row
-			if boxes[b.parent].drawn > 0 { // the first stands beside what it comes from
+			from := &boxes[b.parent]
+			b.row = from.row // where the first stands, beside what it comes from
+			if b.before = from.lastBelow; b.before >= 0 {
 				b.row = rows
 			}
-			boxes[b.parent].drawn++
+			from.lastBelow = len(boxes)
 		}
 		rows, columns = max(rows, b.row+1), max(columns, b.column+1)
-		if s.State == StateNew || s.State == StateMissing {
-			at[s.Digest] = len(boxes)
-		}
 		path = append(path, len(boxes))
 		boxes = append(boxes, b)
 	}
 	out := bufio.NewWriter(w)
-	d := drawing{Export: x, Writer: out, at: at, boxes: boxes}
+	d := drawing{Export: x, Writer: out, boxes: boxes}
 	d.draw(columns, rows, failed)
 	if err := out.Flush(); err != nil {
 		return err
@@ -70,18 +67,18 @@ func (x Export) SVG(w io.Writer, steps iter.Seq2[Step, error]) error {
 // box is a step with its place in a grid.
 type box struct {
 	Step
-	parent      int // the box it comes from, or -1
-	column, row int
-	drawn       int // boxes that come from it
+	parent, before int // the box it comes from, and the one above it that does too, or -1
+	column, row    int
+	lastBelow      int // the last box that comes from it, or -1
 }
 
 // Sizes, in pixels. characters are what a line of a box has room for.
 const (
-	boxWidth, boxHeight = 236, 62
+	boxWidth, boxHeight = 240, 62
 	gapX, gapY          = 52, 14
 	margin              = 16
 	noteHeight          = 34
-	characters          = 29
+	characters          = 26
 )
 
 func (b box) x() int { return margin + b.column*(boxWidth+gapX) }
@@ -90,7 +87,6 @@ func (b box) y() int { return margin + b.row*(boxHeight+gapY) }
 type drawing struct {
 	Export
 	*bufio.Writer
-	at    map[digest.Digest]int
 	boxes []box
 }
 
@@ -136,7 +132,7 @@ func (d *drawing) draw(columns, rows int, failed error) {
 	fmt.Fprintf(d, `<rect width="%d" height="%d" rx="8" fill="#ffffff"/>`+"\n", width, height)
 	for _, b := range d.boxes {
 		if b.parent >= 0 {
-			d.line(d.boxes[b.parent], b)
+			d.line(b)
 		}
 	}
 	for _, b := range d.boxes {
@@ -148,43 +144,61 @@ func (d *drawing) draw(columns, rows int, failed error) {
 	d.WriteString("</svg>\n")
 }
 
-// line joins two boxes, straight or with a step.
-func (d *drawing) line(from, to box) {
+// line joins a box to the one that it comes from, or to the line of the box
+// above it.
+func (d *drawing) line(to box) {
+	from := d.boxes[to.parent]
 	x1, y1, x2, y2 := from.x()+boxWidth, from.y()+boxHeight/2, to.x(), to.y()+boxHeight/2
 	shape := fmt.Sprintf("M%d %dH%d", x1, y1, x2)
 	if y1 != y2 {
 		const r = 8
 		x := x1 + gapX/2
-		shape = fmt.Sprintf("M%d %dH%dQ%d %d %d %dV%dQ%d %d %d %dH%d", x1, y1, x-r, x, y1, x, y1+r, y2-r, x, y2, x+r, y2, x2)
+		shape = fmt.Sprintf("M%d %dH%dQ%d %d %d %d", x1, y1, x-r, x, y1, x, y1+r)
+		if above := d.boxes[to.before]; above.row != from.row {
+			shape = fmt.Sprintf("M%d %d", x, above.y()+boxHeight/2-r)
+		}
+		shape += fmt.Sprintf("V%dQ%d %d %d %dH%d", y2-r, x, y2, x+r, y2, x2)
 	}
 	dash := ""
 	if to.Edge == EdgeReferrer || to.Edge == EdgeSubject {
 		dash = ` stroke-dasharray="5 4"`
 	}
-	fmt.Fprintf(d, `<path d="%s" fill="none" stroke="#8c959f" stroke-width="1.5"%s/>`+"\n", shape, dash)
+	head := fmt.Sprintf("M%d %dl-7 -4v8z", x2, y2)
+	if to.Edge == EdgeReferrer || to.Edge == EdgeParent {
+		head = fmt.Sprintf("M%d %dl7 -4v8z", x1, y1)
+	}
+	fmt.Fprintf(d, `<path d="%s" fill="none" stroke="%s" stroke-width="1.3"%s/><path d="%s" fill="%s"/>`+"\n", shape, pale, dash, head, pale)
 }
 
 func (d *drawing) box(b box) {
 	name, kind := b.recognize()
+	what := string(kind)
 	dash, id, link := "", ` id="`+escape(anchor(b.Digest))+`"`, ""
 	if d.Link != nil {
 		link = d.Link(b.Digest)
 	}
 	switch b.State {
 	case StateMissing:
-		name, kind, dash = "Not in the repository", kindMissing, ` stroke-dasharray="5 4"`
+		kind, what, dash = kindMissing, "not in the repository", ` stroke-dasharray="5 4"`
 	case StateAgain, StateCycle:
-		name, dash, id = "Shown elsewhere", ` stroke-dasharray="2 3"`, ""
+		what, dash, id = "shown elsewhere", ` stroke-dasharray="2 3"`, ""
 		if b.State == StateCycle {
-			name = "Back again: a cycle"
+			what = "back again: a cycle"
 		}
 		link = "#" + anchor(b.Digest)
 	}
 	if b.Platform != nil {
-		name = strings.TrimSpace(name + " " + platform(b.Step))
+		name += " " + platform(b.Step)
 	}
 	if b.Depth == 0 && d.Name != "" {
 		name = d.Name
+	}
+	if name = printable(strings.TrimSpace(name)); utf8.RuneCountInString(name) > characters {
+		name = strings.TrimPrefix(name, "application/")
+	}
+	foot := []string{what, tags(b.Step), d.note(b.Step)}
+	if foot[2] != "" && b.State != StateMissing {
+		foot[0] = "" // which the color says
 	}
 	if link != "" {
 		fmt.Fprintf(d, `<a href="%s">`, escape(link))
@@ -193,13 +207,11 @@ func (d *drawing) box(b box) {
 	x, y := b.x(), b.y()
 	fmt.Fprintf(d, `<g%s><title>%s</title>`, id, escape(d.hint(b)))
 	fmt.Fprintf(d, `<rect x="%d" y="%d" width="%d" height="%d" rx="7" fill="%s" stroke="%s" stroke-width="1.2"%s/>`, x, y, boxWidth, boxHeight, c.fill, c.line, dash)
-	d.text(x+12, y+21, 13, `font-weight="600" fill="`+ink+`"`, clip(printable(name), characters))
-	d.text(x+12, y+38, 11, mono+` fill="`+pale+`"`, short(b.Digest))
-	if foot := strings.TrimSpace(tags(b.Step) + " " + d.note(b.Step)); foot != "" {
-		d.text(x+12, y+54, 11, `fill="`+c.line+`"`, clip(foot, characters+6))
-	} else if kind != kindMissing && b.State == StateNew {
-		d.text(x+12, y+54, 11, `fill="`+c.line+`"`, string(kind))
+	if name != "" {
+		d.text(x+12, y+21, 13, `font-weight="600" fill="`+ink+`"`, clip(name, characters))
 	}
+	d.text(x+12, y+38, 11, mono+` fill="`+pale+`"`, short(b.Digest))
+	d.text(x+12, y+54, 11, `fill="`+c.line+`"`, clip(strings.TrimSpace(strings.Join(foot, " ")), characters+8))
 	d.WriteString("</g>")
 	if link != "" {
 		d.WriteString("</a>")
@@ -210,7 +222,7 @@ func (d *drawing) box(b box) {
 func (d *drawing) text(x, y, size int, style, s string) {
 	fit := ""
 	// The width is a guess: wide scripts are squeezed to it, rather than left to run out of the box.
-	if n := utf8.RuneCountInString(s); slices.ContainsFunc([]rune(s), func(r rune) bool { return r >= 0x1100 }) && n*size > boxWidth-24 {
+	if n := utf8.RuneCountInString(s); slices.ContainsFunc([]rune(s), func(r rune) bool { return r >= 0x1100 && (r < 0x2000 || r >= 0x2070) }) && n*size > boxWidth-24 {
 		fit = fmt.Sprintf(` textLength="%d" lengthAdjust="spacingAndGlyphs"`, boxWidth-24)
 	}
 	fmt.Fprintf(d, `<text x="%d" y="%d" font-size="%d"%s %s>%s</text>`, x, y, size, fit, style, escape(s))
