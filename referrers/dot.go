@@ -20,7 +20,7 @@ func (x Export) DOT(w io.Writer, steps iter.Seq2[Step, error]) error {
 	}
 	return stream(w, steps, func(b *bufio.Writer, s Step) {
 		begin(b)
-		node := dotQuote(string(s.Digest))
+		node := dotQuote(printable(string(s.Digest)))
 		if s.State == StateNew || s.State == StateMissing {
 			_, kind := s.recognize()
 			style := " fillcolor=\"" + colors[kind].fill + "\" color=\"" + colors[kind].line + "\""
@@ -29,7 +29,7 @@ func (x Export) DOT(w io.Writer, steps iter.Seq2[Step, error]) error {
 			}
 			b.WriteString("\t" + node + " [label=" + dotQuote(strings.Join(x.titles(s), "\n")) + " tooltip=" + node + style + "]\n")
 		}
-		from := dotQuote(string(s.From))
+		from := dotQuote(printable(string(s.From)))
 		switch s.Edge {
 		case EdgeChild:
 			b.WriteString("\t" + from + " -> " + node + "\n")
@@ -43,18 +43,18 @@ func (x Export) DOT(w io.Writer, steps iter.Seq2[Step, error]) error {
 	}, func(b *bufio.Writer, err error) {
 		begin(b)
 		if err != nil {
-			b.WriteString("\tincomplete [shape=note style=filled fillcolor=\"" + noteFill + "\" label=" + dotQuote("incomplete: "+printable(err.Error())) + "]\n")
+			b.WriteString("\tincomplete [shape=note style=filled fillcolor=\"" + noteFill + "\" label=" + dotQuote("incomplete: "+reason(err)) + "]\n")
 		}
 		b.WriteString("}\n")
 	})
 }
 
-// dotQuote is a quoted string, in which nothing is an escape of Graphviz, like
+// dotQuote quotes printable lines, in which nothing is an escape of Graphviz, like
 // \N for the name, except for line ends.
 func dotQuote(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, line := range lines {
-		lines[i] = strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(printable(line))
+		lines[i] = strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(line)
 	}
 	return `"` + strings.Join(lines, `\n`) + `"`
 }

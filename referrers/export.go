@@ -2,6 +2,8 @@ package referrers
 
 import (
 	"bufio"
+	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"strconv"
@@ -19,7 +21,7 @@ import (
 // limit. An error of the walk ends what is written, which is well-formed and says
 // so, and is returned. Whatever manifests say is escaped: it can neither leave its place in the
 // format, nor send control sequences to a terminal, nor turn the direction
-// of the text around it.
+// of the text around it. Steps may be left out on their way here.
 type Export struct {
 	// Name is what the first manifest is called, as "team/app:v1".
 	Name string
@@ -68,11 +70,12 @@ func (x Export) titles(s Step) []string {
 	if s.State == StateMissing {
 		name = "not in the repository"
 	}
+	name = printable(name)
 	if s.Platform != nil {
 		name += " " + platform(s)
 	}
 	var out []string
-	for _, line := range []string{clip(printable(strings.TrimSpace(name)), 60), short(s.Digest), clip(tags(s), 60), clip(x.note(s), 60)} {
+	for _, line := range []string{clip(strings.TrimSpace(name), 60), short(s.Digest), clip(tags(s), 60), clip(x.note(s), 60)} {
 		if line != "" {
 			out = append(out, line)
 		}
@@ -132,10 +135,16 @@ func printable(s string) string {
 		}
 	}
 	if toLeft {
-		return "\u2068" + b.String() + "\u2069" // first strong isolate, and its end
+		return isolate + b.String() + popIsolate
 	}
 	return b.String()
 }
+
+// What stands between these does not turn the text around it.
+const (
+	isolate    = "\u2068" // FIRST STRONG ISOLATE
+	popIsolate = "\u2069" // POP DIRECTIONAL ISOLATE
+)
 
 // runsToLeft tells the blocks that hold scripts written from right to left.
 func runsToLeft(r rune) bool {
@@ -148,10 +157,14 @@ func clip(s string, most int) string {
 	if utf8.RuneCountInString(s) <= most {
 		return s
 	}
-	r := []rune(s)
-	out := string(r[:most-1]) + "…"
-	if r[0] == '\u2068' {
-		out += "\u2069"
+	out := string([]rune(s)[:most-1]) + "…"
+	return out + strings.Repeat(popIsolate, strings.Count(out, isolate)-strings.Count(out, popIsolate))
+}
+
+// reason is an error in few words, the limit of a walk first of all.
+func reason(err error) string {
+	if limit := (*LimitError)(nil); errors.As(err, &limit) {
+		return fmt.Sprintf("there is more than %s (%d) allows, at %s", limit.Limit, limit.Max, short(limit.At))
 	}
-	return out
+	return printable(err.Error())
 }

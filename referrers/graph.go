@@ -303,6 +303,9 @@ func (w *walk) next(ctx context.Context) (step Step, more bool, err error) {
 		return step, true, nil
 	}
 	rec, err := w.read(ctx, e.to)
+	if err == nil {
+		err = ctx.Err() // which a store in memory may not ask for
+	}
 	if err != nil {
 		return step, false, err
 	}
@@ -322,9 +325,6 @@ func (w *walk) next(ctx context.Context) (step Step, more bool, err error) {
 	}
 	// One more than may be, to know that there are more.
 	edges, err := w.expand(ctx, e.to, rec, most+1)
-	if err == nil {
-		err = ctx.Err()
-	}
 	if err != nil {
 		return step, true, err
 	}
@@ -356,7 +356,7 @@ func (w *walk) limit(at digest.Digest, depth int) error {
 // read returns the zero Record for what is not there.
 func (w *walk) read(ctx context.Context, dgst digest.Digest) (manifest.Record, error) {
 	if manifest.CheckContentDigest(string(dgst)) != nil { // which no store can hold
-		return manifest.Record{}, ctx.Err()
+		return manifest.Record{}, nil
 	}
 	rec, err := w.g.Manifests.Get(ctx, w.g.Repo, dgst)
 	if manifest.IsNotFound(err) {

@@ -55,7 +55,7 @@ func (x Export) Mermaid(w io.Writer, steps iter.Seq2[Step, error]) error {
 	}, func(b *bufio.Writer, err error) {
 		b.WriteString(before)
 		if err != nil {
-			fmt.Fprintf(b, "  incomplete[\"%s\"]\n", mermaidText("incomplete: "+printable(err.Error())))
+			fmt.Fprintf(b, "  incomplete[\"%s\"]\n", mermaidText("incomplete: "+reason(err)))
 		}
 		for _, kind := range sortedKinds(used) {
 			c := colors[kind]

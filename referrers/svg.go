@@ -40,8 +40,9 @@ func (x Export) SVG(w io.Writer, steps iter.Seq2[Step, error]) error {
 			failed = err
 			break
 		}
+		s.Depth = min(s.Depth, len(path)) // if steps were left out
 		b := box{Step: s, parent: -1, before: -1, lastBelow: -1, column: s.Depth}
-		path = path[:min(s.Depth, len(path))]
+		path = path[:s.Depth]
 		if s.Depth > 0 {
 			b.parent = path[s.Depth-1]
 			from := &boxes[b.parent]
@@ -139,7 +140,7 @@ func (d *drawing) draw(columns, rows int, failed error) {
 		d.box(b)
 	}
 	if failed != nil {
-		fmt.Fprintf(d, `<text x="%d" y="%d" font-size="12" fill="%s">%s</text>`+"\n", margin, height-margin, missingLine, escape("Incomplete: "+clip(printable(failed.Error()), max(40, width/7))))
+		fmt.Fprintf(d, `<text x="%d" y="%d" font-size="12" fill="%s">%s</text>`+"\n", margin, height-margin, missingLine, escape("Incomplete: "+clip(reason(failed), max(40, width/7))))
 	}
 	d.WriteString("</svg>\n")
 }
@@ -187,13 +188,14 @@ func (d *drawing) box(b box) {
 		}
 		link = "#" + anchor(b.Digest)
 	}
+	name = printable(name)
 	if b.Platform != nil {
 		name += " " + platform(b.Step)
 	}
 	if b.Depth == 0 && d.Name != "" {
-		name = d.Name
+		name = printable(d.Name)
 	}
-	if name = printable(strings.TrimSpace(name)); utf8.RuneCountInString(name) > characters {
+	if name = strings.TrimSpace(name); utf8.RuneCountInString(name) > characters {
 		name = strings.TrimPrefix(name, "application/")
 	}
 	foot := []string{what, tags(b.Step), d.note(b.Step)}
@@ -201,7 +203,7 @@ func (d *drawing) box(b box) {
 		foot[0] = "" // which the color says
 	}
 	if link != "" {
-		fmt.Fprintf(d, `<a href="%s">`, escape(link))
+		fmt.Fprintf(d, `<a href="%s">`, escape(visible(link)))
 	}
 	c := colors[kind]
 	x, y := b.x(), b.y()
@@ -250,7 +252,20 @@ func (d *drawing) hint(b box) string {
 }
 
 // anchor is an identifier in the page.
-func anchor(dgst digest.Digest) string { return "manifest-" + string(dgst) }
+func anchor(dgst digest.Digest) string { return "manifest-" + visible(string(dgst)) }
+
+// visible writes bytes that are no visible ASCII as a URL does.
+func visible(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if s[i] > ' ' && s[i] < 0x7f {
+			b.WriteByte(s[i])
+		} else {
+			fmt.Fprintf(&b, "%%%02X", s[i])
+		}
+	}
+	return b.String()
+}
 
 func escape(s string) string {
 	var b bytes.Buffer

@@ -2,6 +2,7 @@ package referrers
 
 import (
 	"bufio"
+	"cmp"
 	"io"
 	"iter"
 	"maps"
@@ -31,13 +32,19 @@ type tree struct {
 }
 
 func (t *tree) step(b *bufio.Writer, s Step) {
-	t.below, t.group, t.rails = t.below[:min(s.Depth, len(t.below))], append(t.group[:min(s.Depth+1, len(t.group))], ""), append(t.rails[:min(s.Depth+1, len(t.rails))], "")
+	s.Depth = min(s.Depth, len(t.below)) // if steps were left out
+	t.below = t.below[:s.Depth]
+	t.group = append(t.group[:min(s.Depth+1, len(t.group))], "")
+	t.rails = append(t.rails[:min(s.Depth+1, len(t.rails))], "")
 	rails := ""
 	if s.Depth > 0 {
 		rails = t.below[s.Depth-1]
 	}
 	last := s.last && s.groupEnds
 	if s.Edge == EdgeReferrer {
+		if s.group == "" { // the step was not made by a Graph
+			s.group = cmp.Or(groupOf(s.Descriptor), "unknown")
+		}
 		if t.group[s.Depth] != s.group {
 			t.group[s.Depth] = s.group
 			b.WriteString(rails + branch(s.last) + heading(s) + "\n")
