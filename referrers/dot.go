@@ -49,12 +49,14 @@ func (x Export) DOT(w io.Writer, steps iter.Seq2[Step, error]) error {
 	})
 }
 
+var dotEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
 // dotQuote quotes printable lines, in which nothing is an escape of Graphviz, like
 // \N for the name, except for line ends.
 func dotQuote(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, line := range lines {
-		lines[i] = strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(line)
+		lines[i] = dotEscapes.Replace(line)
 	}
 	return `"` + strings.Join(lines, `\n`) + `"`
 }

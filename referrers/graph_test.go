@@ -374,11 +374,9 @@ func checkUp(t *testing.T, seed uint64, w *world) {
 }
 
 func TestLimitsAreTypedAndSayWhere(t *testing.T) {
-	w := random(t, 7)
-	whole := collect(t, (&referrers.Graph{Repo: "repo", Manifests: w}).Walk(t.Context(), name(0)))
 	for seed := range uint64(50) {
 		w := random(t, seed)
-		whole = collect(t, (&referrers.Graph{Repo: "repo", Manifests: w}).Walk(t.Context(), name(0)))
+		whole := collect(t, (&referrers.Graph{Repo: "repo", Manifests: w}).Walk(t.Context(), name(0)))
 		deepest := 0
 		edges := map[string]bool{}
 		for _, s := range whole {
