@@ -275,3 +275,14 @@ func ExampleExport_SVG() {
 	// Output:
 	// 7 manifests, on a background <nil>
 }
+
+func ExampleCheck() {
+	store, _, _ := signed()
+	n := 0
+	for difference, err := range referrers.Check(context.Background(), store, store, "team/app") {
+		fmt.Println(difference, err)
+		n++
+	}
+	fmt.Println(n, "differences")
+	// Output: 0 differences
+}
