@@ -20,7 +20,7 @@ import (
 // bent is an index with faults.
 type bent struct {
 	store *memmanifest.Store
-	bend func(list []ocispec.Descriptor, subject digest.Digest, typ string) []ocispec.Descriptor
+	bend  func(list []ocispec.Descriptor, subject digest.Digest, typ string) []ocispec.Descriptor
 }
 
 func (x bent) Referrers(ctx context.Context, repo string, subject digest.Digest, typ string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
