@@ -16,8 +16,9 @@ type Change struct {
 	// RequireManifests likewise, after Put.
 	RequireManifests []digest.Digest
 
-	// Put adds manifests, whose PushedAt becomes At. One that is there already is
-	// kept as it is.
+	// Put adds manifests, whose PushedAt and TouchedAt become At. One that is
+	// there already is kept as it is, but for its TouchedAt: that becomes At too,
+	// unless both are known and it is later.
 	Put []Record
 	// Tags moves and removes tags, after Put.
 	Tags []TagMove
@@ -25,7 +26,7 @@ type Change struct {
 	// leave referrers lists at once; what refers to them stays.
 	Delete []Removal
 
-	// At is recorded as PushedAt and MovedAt. Zero records "unknown".
+	// At is recorded as PushedAt, TouchedAt and MovedAt. Zero records "unknown".
 	At time.Time
 }
 
@@ -42,6 +43,15 @@ type TagMove struct {
 	From digest.Digest
 }
 
+// Touch returns what Put makes of the TouchedAt of a manifest that is there
+// already. It is for stores.
+func (c *Change) Touch(was time.Time) time.Time {
+	if !c.At.IsZero() && was.After(c.At) {
+		return was
+	}
+	return c.At
+}
+
 // Absent as a TagMove's From demands that the tag does not exist.
 const Absent digest.Digest = "absent"
 
@@ -53,6 +63,15 @@ type Removal struct {
 	// IfUnlisted refuses with *ConflictError when a manifest that stays lists this one as its
 	// child.
 	IfUnlisted bool
+	// Cutoff refuses with *ConflictError what was touched after it, this change
+	// included, or at an unknown time. Zero refuses nothing by age.
+	Cutoff time.Time `json:",omitzero"`
+}
+
+// TooYoung tells whether Cutoff refuses a manifest by its TouchedAt. It is for
+// stores.
+func (d *Removal) TooYoung(touched time.Time) bool {
+	return !d.Cutoff.IsZero() && (touched.IsZero() || touched.After(d.Cutoff))
 }
 
 // Features is a set of abilities that a store needs in order to apply a Change.
@@ -68,6 +87,7 @@ const (
 	FeatureTagFrom
 	FeatureDelete
 	FeatureDeleteIf
+	FeatureDeleteCutoff
 
 	AllFeatures = 1<<iota - 1
 )
@@ -90,6 +110,7 @@ func (c *Change) Needs() Features {
 	set(len(c.Delete) > 0, FeatureDelete)
 	for _, d := range c.Delete {
 		set(d.IfUntagged || d.IfUnlisted, FeatureDeleteIf)
+		set(!d.Cutoff.IsZero(), FeatureDeleteCutoff)
 	}
 	return f
 }

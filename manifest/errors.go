@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -72,17 +73,20 @@ func (e *MissingError) Unwrap() error { return ErrMissing }
 // ConflictError is a condition of a [TagMove] or [Removal] that does not hold.
 // It unwraps to [ErrConflict].
 type ConflictError struct {
-	Tag    string        // the tag that was to move, or that still names Digest
-	Digest digest.Digest // the manifest that was to go
-	Want   digest.Digest // TagMove.From
-	Have   digest.Digest // what Tag names instead, or Absent
-	Parent digest.Digest // a manifest that lists Digest
+	Tag       string        // the tag that was to move, or that still names Digest
+	Digest    digest.Digest // the manifest that was to go
+	Want      digest.Digest // TagMove.From
+	Have      digest.Digest // what Tag names instead, or Absent
+	Parent    digest.Digest // a manifest that lists Digest
+	TouchedAt time.Time     // of Digest, if neither Tag nor Parent keeps it; zero means unknown
 }
 
 func (e *ConflictError) Error() string {
 	switch {
 	case e.Parent != "":
 		return fmt.Sprintf("manifest %s is listed by %s", e.Digest, e.Parent)
+	case e.Digest != "" && e.Tag == "":
+		return fmt.Sprintf("manifest %s was touched at %v", e.Digest, e.TouchedAt)
 	case e.Digest != "":
 		return fmt.Sprintf("manifest %s has the tag %s", e.Digest, e.Tag)
 	}

@@ -19,6 +19,7 @@ type Record struct {
 	Manifests []digest.Digest    // the manifests it lists, without repetition
 	Blobs     []digest.Digest    // config, layers and other blobs it names, without repetition
 	PushedAt  time.Time          // of the first push; zero means unknown
+	TouchedAt time.Time          `json:",omitzero"` // of the last push; zero means unknown
 }
 
 // Tag is a name for a manifest.
@@ -64,7 +65,7 @@ type Writer interface {
 	// that race for one tag move with a From, exactly one wins.
 	//
 	// Errors: *MissingError for what c requires or a tag would name,
-	// *ConflictError for a From, IfUntagged or IfUnlisted that does not hold,
+	// *ConflictError for a From, IfUntagged, IfUnlisted or Cutoff that does not hold,
 	// ErrNotFound for a removal of what is not there, ErrUnsupported for a c
 	// whose Needs the store does not know.
 	Apply(ctx context.Context, repo string, c Change) error

@@ -98,6 +98,9 @@ var mutants = map[string]struct {
 	"checks, lets go, writes":          {func() manifest.Store { return lostUpdate{newBase()} }, "of racing moves from Absent one wins"},
 	"checks, lets go, writes (digest)": {func() manifest.Store { return lostUpdate{newBase()} }, "of racing moves from a digest one wins"},
 	"stamps a second push":             {func() manifest.Store { return restamp{newBase()} }, "a manifest that is there is kept, with its PushedAt"},
+	"does not touch":                   {func() manifest.Store { return untouched{newBase()} }, "a manifest that is put again is touched"},
+	"touches in the past":              {func() manifest.Store { return backdated{newBase()} }, "a manifest that is put again is touched"},
+	"ignores Cutoff":                   {change(func(c *manifest.Change) { eachRemoval(c, func(d *manifest.Removal) { d.Cutoff = time.Time{} }) }), "Cutoff refuses what was touched after it"},
 	"stamps a tag that stays":          {func() manifest.Store { return retag{newBase()} }, "a tag moved to where it is keeps MovedAt"},
 	"makes up a time":                  {change(func(c *manifest.Change) { setNow(c) }), "a zero At stays zero"},
 	"sorts without case":               {func() manifest.Store { return foldedOrder{newBase()} }, "tags are listed in byte order, after the given one"},
@@ -257,6 +260,34 @@ func (s restamp) Apply(ctx context.Context, repo string, c manifest.Change) erro
 		_ = s.Store.Apply(ctx, repo, manifest.Change{Delete: []manifest.Removal{{Digest: rec.Desc.Digest}}})
 	}
 	return s.Store.Apply(ctx, repo, c)
+}
+
+// untouched shows the first push for the last.
+type untouched struct{ base }
+
+func (s untouched) Get(ctx context.Context, repo string, dgst digest.Digest) (manifest.Record, error) {
+	rec, err := s.Store.Get(ctx, repo, dgst)
+	rec.TouchedAt = rec.PushedAt
+	return rec, err
+}
+
+// backdated believes whatever push comes last.
+type backdated struct{ base }
+
+func (s backdated) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	again := c
+	again.Put, again.Tags, again.Delete, again.At = c.Put, nil, nil, time.Time{}
+	if s.Store.Apply(ctx, repo, manifest.Change{RequireManifests: digestsOf(c.Put)}) == nil {
+		_ = s.Store.Apply(ctx, repo, again)
+	}
+	return s.Store.Apply(ctx, repo, c)
+}
+
+func digestsOf(recs []manifest.Record) (out []digest.Digest) {
+	for _, rec := range recs {
+		out = append(out, rec.Desc.Digest)
+	}
+	return out
 }
 
 type retag struct{ base }

@@ -2,6 +2,7 @@ package memmanifest
 
 import (
 	"context"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -38,6 +39,11 @@ func (s *Store) Apply(ctx context.Context, repo string, c manifest.Change) error
 	for _, rec := range p.put {
 		r.put(rec)
 	}
+	for key, at := range p.touched {
+		if e, found := r.manifests.get(string(key)); found {
+			e.touched.Store(&at)
+		}
+	}
 	for _, t := range c.Tags {
 		r.move(manifest.Tag{Name: t.Name, Digest: t.To, MovedAt: c.At})
 	}
@@ -56,16 +62,21 @@ type plan struct {
 	*manifest.Change
 	r       *repository
 	put     map[digest.Digest]manifest.Record // those that are new
+	touched map[digest.Digest]time.Time       // what TouchedAt of all of Put becomes
 	moved   map[string]digest.Digest
 	removed map[digest.Digest]bool
 }
 
 func (p *plan) resolve() {
 	p.put = make(map[digest.Digest]manifest.Record, len(p.Put))
+	p.touched = make(map[digest.Digest]time.Time, len(p.Put))
 	for _, rec := range p.Put {
-		if _, found := p.r.manifests.get(string(rec.Desc.Digest)); !found {
+		p.touched[rec.Desc.Digest] = p.At
+		if e, found := p.r.manifests.get(string(rec.Desc.Digest)); !found {
 			rec.PushedAt = p.At
 			p.put[rec.Desc.Digest] = rec
+		} else {
+			p.touched[rec.Desc.Digest] = p.Touch(*e.touched.Load())
 		}
 	}
 	p.moved = make(map[string]digest.Digest, len(p.Tags))
@@ -112,6 +123,9 @@ func (p *plan) check() (object string, err error) {
 				return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, Tag: tag}
 			}
 		}
+		if touched := p.touchedAt(d.Digest); d.TooYoung(touched) {
+			return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, TouchedAt: touched}
+		}
 		if d.IfUnlisted {
 			if parent, found := p.parentOf(d.Digest); found {
 				return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, Parent: parent}
@@ -119,6 +133,15 @@ func (p *plan) check() (object string, err error) {
 		}
 	}
 	return "", nil
+}
+
+// touchedAt is when a manifest, which is there after Put, was touched.
+func (p *plan) touchedAt(dgst digest.Digest) time.Time {
+	if at, found := p.touched[dgst]; found {
+		return at
+	}
+	e, _ := p.r.manifests.get(string(dgst))
+	return *e.touched.Load()
 }
 
 // tagOf finds a tag that names dgst after Tags.

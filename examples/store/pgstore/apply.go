@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -57,8 +58,13 @@ type plan struct {
 	tagOf     map[digest.Digest]string        // of Delete, the first tag that Tags does not move
 	parentOf  map[digest.Digest]digest.Digest // of Delete, the first parent that Delete does not remove
 
-	put []manifest.Record // those that are new
+	put     []manifest.Record           // those that are new
+	edges   map[string]edges            // of those that go and were there before
+	touched map[digest.Digest]time.Time // TouchedAt of those that the change names, after Put
 }
+
+// edges are what a manifest names.
+type edges struct{ blobs, manifests []string }
 
 // look queues what finds out. The plan is there when that is sent.
 func look(t *tx, repo string, c *manifest.Change) *plan {
@@ -66,6 +72,7 @@ func look(t *tx, repo string, c *manifest.Change) *plan {
 		Change: c, repo: repo,
 		blobs: map[digest.Digest]bool{}, manifests: map[digest.Digest]bool{}, tags: map[string]digest.Digest{},
 		tagOf: map[digest.Digest]string{}, parentOf: map[digest.Digest]digest.Digest{},
+		touched: map[digest.Digest]time.Time{}, edges: map[string]edges{},
 	}
 	var named, names, untagged, unlisted []string
 	for _, rec := range c.Put {
@@ -89,13 +96,19 @@ func look(t *tx, repo string, c *manifest.Change) *plan {
 		}
 	}
 	var a, b string
+	var at *time.Time
+	var e edges
+	if len(removed) > 0 {
+		each(t.queue(`select digest, blobs, manifests from manifest where repo = $1 and digest = any($2)`, repo, removed),
+			[]any{&a, &e.blobs, &e.manifests}, func() { p.edges[a], e = e, edges{} })
+	}
 	if len(c.RequireBlobs) > 0 {
 		each(t.queue(`select digest from link where repo = $1 and digest = any($2)`, repo, texts(c.RequireBlobs)),
 			[]any{&a}, func() { p.blobs[digest.Digest(a)] = true })
 	}
 	if named != nil {
-		each(t.queue(`select digest from manifest where repo = $1 and digest = any($2)`, repo, named),
-			[]any{&a}, func() { p.manifests[digest.Digest(a)] = true })
+		each(t.queue(`select digest, touched_at from manifest where repo = $1 and digest = any($2)`, repo, named),
+			[]any{&a, &at}, func() { p.manifests[digest.Digest(a)], p.touched[digest.Digest(a)] = true, known(at) })
 	}
 	if names != nil {
 		each(t.queue(`select name, digest from tag where repo = $1 and name = any($2)`, repo, names),
@@ -120,13 +133,15 @@ func (p *plan) removed() []string {
 	return out
 }
 
-// resolve finds what of Put is new.
+// resolve finds what of Put is new, and touches the rest.
 func (p *plan) resolve() {
 	for _, rec := range p.Put {
-		if !p.manifests[rec.Desc.Digest] {
-			p.manifests[rec.Desc.Digest] = true
+		dgst := rec.Desc.Digest
+		if !p.manifests[dgst] {
+			p.manifests[dgst] = true
 			p.put = append(p.put, rec)
 		}
+		p.touched[dgst] = p.Touch(p.touched[dgst])
 	}
 }
 
@@ -181,6 +196,9 @@ func (p *plan) check() (object string, err error) {
 				return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, Tag: tag}
 			}
 		}
+		if touched := p.touched[d.Digest]; d.TooYoung(touched) {
+			return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, TouchedAt: touched}
+		}
 		if d.IfUnlisted {
 			if parent := p.parent(d.Digest); parent != "" {
 				return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, Parent: parent}
@@ -221,13 +239,24 @@ func (p *plan) write(t *tx) {
 		if raw == nil {
 			raw = []byte{}
 		}
-		t.queue(`insert into manifest (repo, digest, descriptor, artifact_type, subject, manifests, blobs, pushed_at, raw)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		t.queue(`insert into manifest (repo, digest, descriptor, artifact_type, subject, manifests, blobs, pushed_at, touched_at, raw)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)`,
 			p.repo, p.put[i].Desc.Digest, f.descriptor, f.artifactType, f.subject, f.manifests, f.blobs, at, raw)
 		fresh = append(fresh, string(p.put[i].Desc.Digest))
+		p.edges[fresh[i]] = edges{f.blobs, f.manifests}
 	}
 	if fresh != nil {
 		writeEdges(t, p.repo, fresh)
+	}
+	if len(p.Put) > len(p.put) {
+		var again []string
+		for _, rec := range p.Put {
+			if !slices.Contains(fresh, string(rec.Desc.Digest)) {
+				again = append(again, string(rec.Desc.Digest))
+			}
+		}
+		t.queue(`update manifest set touched_at = case when $3::timestamptz is not null then greatest(touched_at, $3) end
+			where repo = $1 and digest = any($2)`, p.repo, again, at)
 	}
 	var gone, names, to []string
 	for _, move := range p.Tags {
@@ -247,10 +276,17 @@ func (p *plan) write(t *tx) {
 			on conflict (repo, name) do update set digest = excluded.digest, moved_at = excluded.moved_at`, p.repo, names, to, at)
 	}
 	if removed := p.removed(); len(removed) > 0 {
-		t.queue(`delete from need n using manifest m, unnest(m.blobs) as named
-			where m.repo = $1 and m.digest = any($2) and n.repo = $1 and n.blob = named and n.manifest = m.digest`, p.repo, removed)
-		t.queue(`delete from parent e using manifest m, unnest(m.manifests) as named
-			where m.repo = $1 and m.digest = any($2) and e.repo = $1 and e.child = named and e.manifest = m.digest`, p.repo, removed)
+		// By their whole keys: for a join with manifest, a plan for any arguments
+		// reads all edges of the repository.
+		for _, dgst := range removed {
+			e := p.edges[dgst]
+			if len(e.blobs) > 0 {
+				t.queue(`delete from need where repo = $1 and blob = any($2) and manifest = $3`, p.repo, e.blobs, dgst)
+			}
+			if len(e.manifests) > 0 {
+				t.queue(`delete from parent where repo = $1 and child = any($2) and manifest = $3`, p.repo, e.manifests, dgst)
+			}
+		}
 		t.queue(`delete from manifest where repo = $1 and digest = any($2)`, p.repo, removed) // and its tags
 	}
 }
