@@ -24,7 +24,10 @@ type addition struct {
 	digest []byte // in keys
 	row    []byte
 	json   []byte // in lists of referrers
-	isNew  bool   // found out by the transaction
+
+	// Found out by the transaction:
+	isNew bool
+	was   stored // if it is not
 }
 
 // errBody is a manifest that was there when its body was about to be written,
@@ -96,7 +99,7 @@ func (m *Manifests) writeBodies(ctx context.Context, repo string, p *plan) error
 
 func newAddition(rec manifest.Record, c *manifest.Change) *addition {
 	a := &addition{stored: stored{Record: rec}}
-	a.PushedAt = c.At
+	a.PushedAt, a.TouchedAt = c.At, c.At
 	a.digest, _ = appendDigest(nil, rec.Desc.Digest)
 	if rec.Subject != "" {
 		a.json = []byte(manifest.NewReferrerJSON(rec.Desc).JSON)
@@ -120,7 +123,11 @@ type plan struct {
 func (p *plan) apply() error {
 	p.object = ""
 	for _, a := range p.add {
-		a.isNew = !p.has(manifestRows, append(p.repo[:len(p.repo):len(p.repo)], a.digest...))
+		was, found, err := p.record(p.repo, a.Desc.Digest)
+		if err != nil {
+			return err
+		}
+		a.isNew, a.was = !found, was
 		switch {
 		case !a.isNew && a.body.Key != "":
 			p.unused = append(p.unused, a.body.Key)
@@ -146,6 +153,8 @@ func (p *plan) apply() error {
 	for _, a := range p.add {
 		if a.isNew {
 			p.putRecord(a)
+		} else {
+			p.touch(a)
 		}
 	}
 	for i, t := range p.Tags {
@@ -160,19 +169,24 @@ func (p *plan) apply() error {
 	return nil
 }
 
-// adds returns the new record of a digest, if there is one.
-func (p *plan) adds(dgst digest.Digest) *addition {
-	for _, a := range p.add {
-		if a.isNew && a.Desc.Digest == dgst {
-			return a
-		}
-	}
-	return nil
-}
-
 // hasManifest tells whether a manifest is there after Put.
 func (p *plan) hasManifest(dgst digest.Digest) bool {
-	return p.adds(dgst) != nil || p.has(manifestRows, digestRow(p.repo, dgst))
+	return slices.ContainsFunc(p.add, func(a *addition) bool { return a.Desc.Digest == dgst }) || p.has(manifestRows, digestRow(p.repo, dgst))
+}
+
+// afterPut returns a manifest as it is then.
+func (p *plan) afterPut(dgst digest.Digest) (s stored, found bool, err error) {
+	for _, a := range p.add {
+		if a.Desc.Digest == dgst {
+			if a.isNew {
+				return a.stored, true, nil
+			}
+			s = a.was
+			s.TouchedAt = p.Touch(s.TouchedAt)
+			return s, true, nil
+		}
+	}
+	return p.record(p.repo, dgst)
 }
 
 // missing returns what the change requires and the repository does not have, or
@@ -237,12 +251,9 @@ func (p *plan) checkRemovals() ([]stored, error) {
 	out := make([]stored, 0, len(p.Delete))
 	for _, d := range p.Delete {
 		p.object = string(d.Digest)
-		s, found, err := p.record(p.repo, d.Digest)
+		s, found, err := p.afterPut(d.Digest)
 		if err != nil {
 			return nil, err
-		}
-		if a := p.adds(d.Digest); a != nil {
-			s, found = a.stored, true
 		}
 		if !found {
 			return nil, manifest.ErrNotFound
@@ -251,6 +262,9 @@ func (p *plan) checkRemovals() ([]stored, error) {
 			if tag, found := p.tagOf(d.Digest); found {
 				return nil, &manifest.ConflictError{Digest: d.Digest, Tag: tag}
 			}
+		}
+		if d.TooYoung(s.TouchedAt) {
+			return nil, &manifest.ConflictError{Digest: d.Digest, TouchedAt: s.TouchedAt}
 		}
 		if d.IfUnlisted {
 			if parent, found := p.parentOf(d.Digest, removed); found {
@@ -343,6 +357,14 @@ func (p *plan) putRecord(a *addition) {
 		p.put(f.table, f.key, f.value)
 	}
 	p.refer(a.body.Key)
+}
+
+// touch notes that a manifest was pushed again.
+func (p *plan) touch(a *addition) {
+	if at := p.Touch(a.was.TouchedAt); !at.Equal(a.was.TouchedAt) {
+		a.was.TouchedAt = at
+		p.put(manifestRows, append(p.repo[:len(p.repo):len(p.repo)], a.digest...), recordRow(&a.was))
+	}
 }
 
 // move points a tag, which is at, at a manifest that is there, or removes it if

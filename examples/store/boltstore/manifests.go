@@ -61,7 +61,7 @@ func recordRow(s *stored) []byte {
 	b = appendString(b, s.Desc.ArtifactType)
 	b = appendKey(b, s.body.Key)
 	b = binary.AppendUvarint(b, uint64(s.body.Size))
-	b = appendTime(b, s.PushedAt)
+	b = appendTime(appendTime(b, s.PushedAt), s.TouchedAt)
 	b = appendString(b, string(s.Subject))
 	b = binary.AppendUvarint(b, uint64(len(s.Desc.Annotations)))
 	for _, k := range slices.Sorted(maps.Keys(s.Desc.Annotations)) {
@@ -82,7 +82,7 @@ func readRecord(dgst digest.Digest, b []byte) (s stored, err error) {
 	if key := r.take(shortLen); r.err == nil {
 		s.body = parts.Part{Key: unpackKey(key), Size: int64(r.uvarint())}
 	}
-	s.PushedAt = r.time()
+	s.PushedAt, s.TouchedAt = r.time(), r.time()
 	s.Subject = digest.Digest(r.string())
 	if n := r.count(); n > 0 {
 		s.Desc.Annotations = make(map[string]string, n)

@@ -81,7 +81,7 @@ func (db *DB) derive(ctx context.Context, s stored) (stored, error) {
 		}
 	}
 	rec.Blobs = slices.DeleteFunc(rec.Blobs, isManifest)
-	rec.Raw, rec.PushedAt = nil, s.PushedAt
+	rec.Raw, rec.PushedAt, rec.TouchedAt = nil, s.PushedAt, s.TouchedAt
 	return stored{rec, s.body}, nil
 }
 
@@ -122,6 +122,7 @@ func (t *tx) wrongFacts(repo []byte, s, want stored) (wrong []fact, err error) {
 	if err != nil || !found || now.body != s.body {
 		return nil, err
 	}
+	want.TouchedAt = now.TouchedAt // since s was read
 	row := digestRow(repo, s.Desc.Digest)
 	rows := append(t.factsOf(repo, want), fact{manifestRows, row, recordRow(&want)})
 	return slices.DeleteFunc(rows, func(f fact) bool {
