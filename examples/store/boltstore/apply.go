@@ -98,7 +98,7 @@ func (m *Manifests) writeBodies(ctx context.Context, repo string, p *plan) error
 
 func newAddition(rec manifest.Record, c *manifest.Change) *addition {
 	a := &addition{stored: stored{Record: rec}}
-	a.PushedAt = c.At
+	a.PushedAt, a.TouchedAt = c.At, c.At
 	a.digest, _ = appendDigest(nil, rec.Desc.Digest)
 	if rec.Subject != "" {
 		a.json = []byte(manifest.NewReferrerJSON(rec.Desc).JSON)
@@ -148,6 +148,8 @@ func (p *plan) apply() error {
 	for _, a := range p.add {
 		if a.isNew {
 			p.putRecord(a)
+		} else if err := p.touch(a); err != nil {
+			return err
 		}
 	}
 	for i, t := range p.Tags {
@@ -254,6 +256,13 @@ func (p *plan) checkRemovals() ([]stored, error) {
 				return nil, &manifest.ConflictError{Digest: d.Digest, Tag: tag}
 			}
 		}
+		touched := s.TouchedAt
+		if slices.ContainsFunc(p.Put, func(rec manifest.Record) bool { return rec.Desc.Digest == d.Digest }) {
+			touched = p.Touch(touched)
+		}
+		if d.TooYoung(touched) {
+			return nil, &manifest.ConflictError{Digest: d.Digest, TouchedAt: touched}
+		}
 		if d.IfUnlisted {
 			if parent, found := p.parentOf(d.Digest, removed); found {
 				return nil, &manifest.ConflictError{Digest: d.Digest, Parent: parent}
@@ -345,6 +354,19 @@ func (p *plan) putRecord(a *addition) {
 		p.put(f.table, f.key, f.value)
 	}
 	p.put(keyRows, appendKey(nil, a.body.Key), nothing)
+}
+
+// touch notes that a manifest which is there was put again.
+func (p *plan) touch(a *addition) error {
+	s, _, err := p.record(p.repo, a.Desc.Digest)
+	if err != nil {
+		return err
+	}
+	if at := p.Touch(s.TouchedAt); !at.Equal(s.TouchedAt) {
+		s.TouchedAt = at
+		p.put(manifestRows, append(p.repo[:len(p.repo):len(p.repo)], a.digest...), recordRow(&s))
+	}
+	return nil
 }
 
 // move points a tag, which is at, at a manifest that is there, or removes it if

@@ -68,7 +68,11 @@ func recordRow(s *stored) []byte {
 		b = appendString(appendString(b, k), s.Desc.Annotations[k])
 	}
 	b = appendDigests(b, s.Manifests)
-	return appendDigests(b, s.Blobs)
+	b = appendDigests(b, s.Blobs)
+	if !s.TouchedAt.Equal(s.PushedAt) {
+		b = appendTime(b, s.TouchedAt)
+	}
+	return b
 }
 
 func readDescriptor(r *row, dgst digest.Digest) ocispec.Descriptor {
@@ -93,6 +97,9 @@ func readRecord(dgst digest.Digest, b []byte) (s stored, err error) {
 	}
 	s.Manifests = r.digests()
 	s.Blobs = r.digests()
+	if s.TouchedAt = s.PushedAt; r.s != "" {
+		s.TouchedAt = r.time()
+	}
 	if r.err != nil {
 		return stored{}, fmt.Errorf("manifest %s: %w", dgst, r.err)
 	}

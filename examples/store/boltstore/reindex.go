@@ -81,7 +81,7 @@ func (db *DB) derive(ctx context.Context, s stored) (stored, error) {
 		}
 	}
 	rec.Blobs = slices.DeleteFunc(rec.Blobs, isManifest)
-	rec.Raw, rec.PushedAt = nil, s.PushedAt
+	rec.Raw, rec.PushedAt, rec.TouchedAt = nil, s.PushedAt, s.TouchedAt
 	return stored{rec, s.body}, nil
 }
 
