@@ -131,7 +131,7 @@ func collect(ctx context.Context, args []string) error {
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	store, err := where.openExisting(ctx)
+	store, err := where.openExisting(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,8 @@ type place struct {
 	unsynced           bool
 	lease              time.Duration
 	redirect           int64
+
+	existing, readOnly bool
 }
 
 func (p *place) flags(f *flag.FlagSet) {
@@ -56,16 +58,18 @@ func (s *storage) handler() *wharfage.Handler {
 	return &wharfage.Handler{Blobs: s.blobs, Manifests: s.manifests}
 }
 
-// openExisting is open for what is there already.
-func (p place) openExisting(ctx context.Context) (*storage, error) {
+// openExisting is open for what is there already. With readOnly nothing in
+// PostgreSQL can change.
+func (p place) openExisting(ctx context.Context, readOnly bool) (*storage, error) {
 	if p.postgres == "" {
 		if p.data == "" {
 			return nil, errors.New("say where things are kept: -data, or -postgres")
 		}
-		if _, err := os.Stat(p.data); err != nil {
-			return nil, err
+		if _, err := os.Stat(filepath.Join(p.data, "store.bolt")); err != nil { // or it would be made
+			return nil, fmt.Errorf("no registry is kept in %s: %w", p.data, err)
 		}
 	}
+	p.existing, p.readOnly = true, readOnly
 	return p.open(ctx)
 }
 
@@ -121,7 +125,7 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 	case objects == nil:
 		objects = &dirblob.Objects{Dir: filepath.Join(p.data, "postgres"), Unsynced: p.unsynced} // beside what is there without -postgres
 	}
-	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect})
+	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect, Existing: p.existing, ReadOnly: p.readOnly})
 	if err != nil {
 		return nil, err
 	}

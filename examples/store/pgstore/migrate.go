@@ -46,6 +46,14 @@ func (db *DB) prepare(ctx context.Context, migrations []string) error {
 	if err != nil {
 		return err
 	}
+	if db.o.Existing || db.o.ReadOnly {
+		switch {
+		case version == 0:
+			return ErrNoStore
+		case version < len(migrations):
+			return fmt.Errorf("the tables have version %d, and this program wants %d: a server of its release brings them there", version, len(migrations))
+		}
+	}
 	if version < len(migrations) {
 		if err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error { return db.migrate(ctx, tx, migrations) }); err != nil {
 			return err
@@ -81,6 +89,9 @@ func (db *DB) version(ctx context.Context, conn interface {
 
 // claim makes Objects ours, or refuses those of another database.
 func (db *DB) claim(ctx context.Context) error {
+	if db.o.ReadOnly {
+		return parts.Claimed(ctx, db.o.Objects, db.id)
+	}
 	var refers []string
 	if err := db.pool.QueryRow(ctx, `select array(select key from object limit 8)`).Scan(&refers); err != nil {
 		return err

@@ -35,6 +35,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -64,9 +65,20 @@ type Options struct {
 	LinkAbove int64
 	LinkTTL   time.Duration // of such links; zero means 15 minutes
 
+	// Existing keeps Open from making, or bringing up to date, anything in the
+	// database: ErrNoStore if there are no tables.
+	Existing bool
+	// ReadOnly is Existing, and makes the server refuse whatever would write, such as
+	// a Stat that renews a touch.
+	ReadOnly bool
+
 	MaxConns int    // of the pool; zero means what DSN says, or the greater of 4 and the number of CPUs
 	Schema   string // that the tables are in, made if there is none; empty means what DSN or the database says
 }
+
+// ErrNoStore is what the error of Open matches if Existing or ReadOnly is set and
+// the database has no tables of a store.
+var ErrNoStore = errors.New("there is no store in this database")
 
 // DB is a store. Its views share everything; it is two because the interfaces
 // of blobs and manifests have methods of one name.
@@ -102,6 +114,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	// None of ours is idle for longer than a round trip.
 	if params["idle_in_transaction_session_timeout"] == "" {
 		params["idle_in_transaction_session_timeout"] = "30s"
+	}
+	if o.ReadOnly {
+		params["default_transaction_read_only"] = "on"
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
