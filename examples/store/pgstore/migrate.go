@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -74,8 +75,9 @@ func (db *DB) version(ctx context.Context, conn interface {
 }) (version int, err error) {
 	// As JSON, since tables of an older version lack columns.
 	var id *string
-	err = conn.QueryRow(ctx, `select version, made_at, to_json(meta) ->> 'id', (select nspname from pg_namespace n join pg_class c on c.relnamespace = n.oid where c.oid = 'meta'::regclass) from meta`).
-		Scan(&version, &db.madeAt, &id, &db.schema)
+	var lease *int64
+	err = conn.QueryRow(ctx, `select version, made_at, to_json(meta) ->> 'id', (to_json(meta) ->> 'lease')::bigint, (select nspname from pg_namespace n join pg_class c on c.relnamespace = n.oid where c.oid = 'meta'::regclass) from meta`).
+		Scan(&version, &db.madeAt, &id, &lease, &db.schema)
 	const undefinedTable = "42P01"
 	if failed := (*pgconn.PgError)(nil); errors.As(err, &failed) && failed.Code == undefinedTable {
 		return 0, nil
@@ -83,8 +85,25 @@ func (db *DB) version(ctx context.Context, conn interface {
 	if id != nil {
 		db.id = *id
 	}
+	if lease != nil {
+		db.lease = time.Duration(*lease) * time.Microsecond
+	}
 	db.madeAt = db.madeAt.UTC()
 	return version, err
+}
+
+// keepLease settles the lease of this process, and keeps it for others.
+func (db *DB) keepLease(ctx context.Context) error {
+	kept := db.lease
+	want, err := parts.Lease(kept, db.o.Lease.Truncate(time.Microsecond), db.o.ShortenLease)
+	if err != nil {
+		return err
+	}
+	db.lease = want
+	if want == kept || db.o.Existing || db.o.ReadOnly {
+		return nil
+	}
+	return db.pool.QueryRow(ctx, `update meta set lease = case when $2 then $1 else greatest(lease, $1) end returning lease * 1000`, want.Microseconds(), db.o.ShortenLease).Scan(&db.lease)
 }
 
 // claim makes Objects ours, or refuses those of another database.

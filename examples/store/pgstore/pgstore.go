@@ -46,13 +46,19 @@ import (
 )
 
 // Options say where a store is and how it behaves. DSN and Objects are
-// required. Processes that share a store have the same Objects and the same
-// Lease.
+// required. Processes that share a store have the same Objects.
 type Options struct {
 	DSN     string // a URL or key=value pairs, as libpq has them
 	Objects blob.Objects
 
-	Lease   time.Duration    // Stat renews a touch older than half of it; zero means 24h
+	// Lease is kept in the database: zero means what is kept, and 24h at first. Stat
+	// renews a touch that is older than half of it. A longer one is kept from then
+	// on, and a shorter one refused with [blob.LeaseError], since others may have promised more.
+	Lease time.Duration
+	// ShortenLease lets Lease replace a longer one. What was promised under that
+	// may go earlier.
+	ShortenLease bool
+
 	Now     func() time.Time // nil means time.Now
 	MinPart int              // of an upload, in bytes: shorter chunks wait in a row; zero means parts.DefaultMinPart
 
@@ -88,6 +94,7 @@ type DB struct {
 	id     string // of the database
 	schema string // part of the names of locks
 	madeAt time.Time
+	lease  time.Duration // of touches: what is kept, or a longer one
 }
 
 // Open returns the store at o.DSN, with its tables made or brought up to date.
@@ -126,6 +133,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err = db.prepare(ctx, migrations()); err == nil {
 		err = db.claim(ctx)
 	}
+	if err == nil {
+		err = db.keepLease(ctx)
+	}
 	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("pgstore: %w", ended(ctx, err))
@@ -135,6 +145,10 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 
 // Close waits for calls under way and closes all connections but those of Lead.
 func (db *DB) Close() { db.pool.Close() }
+
+// Lease returns that of this DB, which is what Options say or else what was kept
+// when it was opened.
+func (db *DB) Lease() time.Duration { return db.lease }
 
 // Ping tells whether the database answers.
 func (db *DB) Ping(ctx context.Context) error { return ended(ctx, db.pool.Ping(ctx)) }
