@@ -49,7 +49,7 @@ func (c *collectRules) collection(lease time.Duration) wharfage.Collection {
 }
 
 // run does the jobs until ctx ends, whenever this process leads.
-func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *metrics, lease time.Duration) {
+func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *metrics) {
 	if j.every <= 0 {
 		return
 	}
@@ -59,7 +59,7 @@ func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *
 			slog.Info("this process runs the jobs")
 			m.leading.Set(1)
 			defer m.leading.Set(0)
-			j.schedule(ctx, h, m, lease)
+			j.schedule(ctx, h, m, store.lease)
 			return ctx.Err()
 		})
 		if ctx.Err() == nil {
@@ -131,11 +131,11 @@ func collect(ctx context.Context, args []string) error {
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	store, err := where.openExisting(ctx)
+	store, err := where.openExisting(ctx, false)
 	if err != nil {
 		return err
 	}
-	c := rules.collection(where.lease)
+	c := rules.collection(store.lease)
 	c.Dry = *dry
 	out := json.NewEncoder(os.Stdout)
 	verb := map[bool]string{false: "stays", true: "went"}

@@ -59,7 +59,7 @@ func serve(ctx context.Context, args []string) error {
 	jobsCtx, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(jobsDone)
-		jobs.run(jobsCtx, s.handler, store, m, where.lease)
+		jobs.run(jobsCtx, s.handler, store, m)
 	}()
 	err = s.listen(ctx, *addr, *admin)
 	stopJobs()

@@ -28,6 +28,8 @@ type place struct {
 	unsynced           bool
 	lease              time.Duration
 	redirect           int64
+
+	existing, readOnly, shortenLease bool
 }
 
 func (p *place) flags(f *flag.FlagSet) {
@@ -35,7 +37,8 @@ func (p *place) flags(f *flag.FlagSet) {
 	f.StringVar(&p.postgres, "postgres", "", "`URL` of a PostgreSQL database for all but blobs; several servers may share it")
 	f.StringVar(&p.s3, "s3", "", "keep blobs in S3: `URL` of a bucket, as in https://HOST/BUCKET/PREFIX?region=REGION; keys are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 	f.BoolVar(&p.unsynced, "unsynced", false, "do not wait for the disk: a power failure may lose what was pushed")
-	f.DurationVar(&p.lease, "lease", 24*time.Hour, "how long a blob that was pushed or asked for is kept without a manifest, and an upload without a chunk")
+	f.DurationVar(&p.lease, "lease", 0, "how long a blob that was pushed or asked for is kept without a manifest, and an upload without a chunk (default: as it was before, and 24h at first)")
+	f.BoolVar(&p.shortenLease, "shorten-lease", false, "let -lease be shorter than before: what was promised may go earlier, and no other server may run")
 	f.Int64Var(&p.redirect, "redirect", 0, "send clients to S3 for blobs of at least so many `bytes` (0: never)")
 }
 
@@ -43,6 +46,7 @@ func (p *place) flags(f *flag.FlagSet) {
 type storage struct {
 	blobs     blob.Store
 	manifests manifest.Store
+	lease     time.Duration
 
 	// lead runs f while no other process leads.
 	lead func(ctx context.Context, f func(ctx context.Context) error) error
@@ -56,16 +60,18 @@ func (s *storage) handler() *wharfage.Handler {
 	return &wharfage.Handler{Blobs: s.blobs, Manifests: s.manifests}
 }
 
-// openExisting is open for what is there already.
-func (p place) openExisting(ctx context.Context) (*storage, error) {
+// openExisting is open for what is there already. With readOnly nothing in
+// PostgreSQL can change.
+func (p place) openExisting(ctx context.Context, readOnly bool) (*storage, error) {
 	if p.postgres == "" {
 		if p.data == "" {
 			return nil, errors.New("say where things are kept: -data, or -postgres")
 		}
-		if _, err := os.Stat(p.data); err != nil {
-			return nil, err
+		if _, err := os.Stat(filepath.Join(p.data, "store.bolt")); err != nil { // or it would be made
+			return nil, fmt.Errorf("no registry is kept in %s: %w", p.data, err)
 		}
 	}
+	p.existing, p.readOnly = true, readOnly
 	return p.open(ctx)
 }
 
@@ -85,10 +91,14 @@ func (p place) open(ctx context.Context) (*storage, error) {
 
 func (p place) openMemory() *storage {
 	manifests := new(memmanifest.Store)
-	blobs := &memblob.Store{Lease: p.lease, Guard: wharfage.GuardBlobs(manifests)}
+	lease := p.lease
+	if lease == 0 {
+		lease = 24 * time.Hour
+	}
+	blobs := &memblob.Store{Lease: lease, Guard: wharfage.GuardBlobs(manifests)}
 	manifests.MissingBlobs = blob.Missing(blobs)
 	return &storage{
-		blobs: blobs, manifests: manifests,
+		blobs: blobs, manifests: manifests, lease: lease,
 		lead: alone, ready: func(context.Context) error { return nil }, close: func() error { return nil },
 	}
 }
@@ -106,7 +116,7 @@ func (p place) openBolt() (*storage, error) {
 		return nil, err
 	}
 	return &storage{
-		blobs: db.Blobs(), manifests: db.Manifests(),
+		blobs: db.Blobs(), manifests: db.Manifests(), lease: db.Lease,
 		lead: alone, ready: func(context.Context) error { return nil }, reindex: db.Reindex, close: db.Close,
 	}, nil
 }
@@ -121,12 +131,12 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 	case objects == nil:
 		objects = &dirblob.Objects{Dir: filepath.Join(p.data, "postgres"), Unsynced: p.unsynced} // beside what is there without -postgres
 	}
-	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect})
+	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect, ShortenLease: p.shortenLease, Existing: p.existing, ReadOnly: p.readOnly})
 	if err != nil {
 		return nil, err
 	}
 	return &storage{
-		blobs: db.Blobs(), manifests: db.Manifests(),
+		blobs: db.Blobs(), manifests: db.Manifests(), lease: db.Lease(),
 		lead:  func(ctx context.Context, f func(context.Context) error) error { return db.Lead(ctx, "jobs", f) },
 		ready: db.Ping, reindex: db.Reindex, close: func() error { db.Close(); return nil },
 	}, nil
