@@ -132,10 +132,15 @@ func (f *Files) Seal(ctx context.Context, c Content) (Content, error) {
 }
 
 // Drop deletes objects that nothing refers to any more. What cannot be deleted
-// is left to a sweep. It works on when ctx has ended.
+// within 10 seconds is left to a sweep. It works on when ctx has ended.
 func (f *Files) Drop(ctx context.Context, keys ...string) {
-	ctx = context.WithoutCancel(ctx)
+	const patience = 10 * time.Second // the caller, who has all that was asked for, waits
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
 	for _, key := range keys {
+		if ctx.Err() != nil {
+			return
+		}
 		f.Objects.Delete(ctx, key)
 	}
 }
