@@ -115,9 +115,10 @@ func (p place) openBolt() (*storage, error) {
 	if err != nil {
 		return nil, err
 	}
+	w := newWritable(db.Objects)
 	return &storage{
 		blobs: db.Blobs(), manifests: db.Manifests(), lease: db.Lease,
-		lead: alone, ready: func(context.Context) error { return nil }, reindex: db.Reindex, close: db.Close,
+		lead: alone, ready: func(ctx context.Context) error { return w.check(ctx, time.Now()) }, reindex: db.Reindex, close: db.Close,
 	}, nil
 }
 
@@ -135,10 +136,17 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 	if err != nil {
 		return nil, err
 	}
+	w := newWritable(objects)
+	ready := func(ctx context.Context) error {
+		if err := db.Ping(ctx); err != nil {
+			return err
+		}
+		return w.check(ctx, time.Now())
+	}
 	return &storage{
 		blobs: db.Blobs(), manifests: db.Manifests(), lease: db.Lease(),
 		lead:  func(ctx context.Context, f func(context.Context) error) error { return db.Lead(ctx, "jobs", f) },
-		ready: db.Ping, reindex: db.Reindex, close: func() error { db.Close(); return nil },
+		ready: ready, reindex: db.Reindex, close: func() error { db.Close(); return nil },
 	}, nil
 }
 

@@ -145,6 +145,19 @@ func (f *Files) Drop(ctx context.Context, keys ...string) {
 	}
 }
 
+// Probe tells why o cannot store an object, by doing so. What it stores is gone
+// when it returns, or else a stray from the first.
+func Probe(ctx context.Context, o blob.Objects) error {
+	const closed = 0 // is no era that a database counts from
+	f := Files{Objects: o}
+	key := NewKey(closed, time.Now())
+	if _, err := o.Put(ctx, key, strings.NewReader("can be stored\n")); err != nil {
+		return err
+	}
+	f.Drop(ctx, key)
+	return nil
+}
+
 // Open returns n bytes of c from off on, -1 for all. off is not beyond the end.
 // An object that is missing is an error that matches blob.ErrNotFound; the
 // caller knows what that means. What the reader finds missing later on is an

@@ -363,6 +363,16 @@ func TestWholeTellsWhatIsMissing(t *testing.T) {
 	}
 }
 
+func TestProbeLeavesNothing(t *testing.T) {
+	f := open(t, 1)
+	if err := Probe(t.Context(), f.Objects); err != nil || objects(t, f) != 0 {
+		t.Errorf("Probe = %v, and %d objects are left", err, objects(t, f))
+	}
+	if err := Probe(t.Context(), &broken{f.Objects, "put"}); !errors.Is(err, errBroken) {
+		t.Errorf("Probe of what cannot be written = %v", err)
+	}
+}
+
 // stuck never answers.
 type stuck struct {
 	blob.Objects
