@@ -16,13 +16,15 @@ import (
 	"github.com/wharfage/wharfage/manifest"
 )
 
-// serve answers requests until ctx ends, and then finishes those under way.
+// serve answers requests until ctx ends, says so for a while, and then finishes
+// those under way.
 func serve(ctx context.Context, args []string) error {
 	f, where := flags("serve")
 	addr := f.String("addr", "127.0.0.1:5000", "`address` to listen on")
 	admin := f.String("admin", "", "`address` for /healthz, /readyz and /metrics (default: with the rest)")
 	noDelete := f.Bool("no-delete", false, "refuse deletions")
-	drain := f.Duration("drain", 30*time.Second, "when stopping, wait so long for requests under way")
+	delay := f.Duration("drain-delay", 5*time.Second, "when stopping, first say so at /readyz for so long, and serve on: load balancers send nothing more then")
+	drain := f.Duration("drain", 30*time.Second, "then wait so long for requests under way")
 	verbose := f.Bool("v", false, "log each change")
 	jobs := jobFlags(f)
 	if err := parse(f, args); err != nil {
@@ -39,6 +41,7 @@ func serve(ctx context.Context, args []string) error {
 	s := &server{
 		storage: store,
 		metrics: m,
+		delay:   *delay,
 		drain:   *drain,
 		handler: &wharfage.Handler{
 			Blobs: store.blobs, Manifests: store.manifests, NoDelete: *noDelete,
@@ -71,6 +74,7 @@ type server struct {
 	*storage
 	*metrics
 	handler  *wharfage.Handler
+	delay    time.Duration // between the end of ctx and that of listening
 	drain    time.Duration
 	stopping atomic.Bool
 }
@@ -91,7 +95,7 @@ func (s *server) listen(ctx context.Context, addr, admin string) error {
 
 	var waiting sync.WaitGroup
 	ended := make(chan error, len(listeners))
-	ctx, stop := context.WithCancel(ctx)
+	closing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	for addr, server := range listeners {
 		l, err := net.Listen("tcp", addr)
@@ -106,7 +110,7 @@ func (s *server) listen(ctx context.Context, addr, admin string) error {
 		}
 		slog.Info(what, "addr", l.Addr().String())
 		waiting.Go(func() {
-			<-ctx.Done()
+			<-closing.Done()
 			s.stopping.Store(true)
 			patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
 			defer cancel()
@@ -121,6 +125,16 @@ func (s *server) listen(ctx context.Context, addr, admin string) error {
 			ended <- err
 		}()
 	}
+	waiting.Go(func() {
+		select {
+		case <-ctx.Done():
+			slog.Info("registry stops", "listens for", s.delay)
+			s.stopping.Store(true)
+			wait(closing, s.delay)
+			stop()
+		case <-closing.Done(): // a listener has failed
+		}
+	})
 	var failed error
 	for range listeners {
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
