@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,8 +29,19 @@ func serve(ctx context.Context, args []string) error {
 	drain := f.Duration("drain", 30*time.Second, "then wait so long for requests under way")
 	verbose := f.Bool("v", false, "log each change")
 	jobs := jobFlags(f)
-	if err := parse(f, args); err != nil {
+	err := parse(f, args)
+	if err == nil {
+		err = jobs.rules.check()
+	}
+	switch {
+	case err != nil:
 		return err
+	case *addr == *admin && !strings.HasSuffix(*addr, ":0"):
+		return fmt.Errorf("-admin %s: is -addr too; leave it out to serve all on one address", *admin)
+	case jobs.every < 0:
+		return fmt.Errorf("-collect-every %v: want a time that is not negative", jobs.every)
+	case *drain < 0 || *delay < 0:
+		return fmt.Errorf("-drain %v, -drain-delay %v: want times that are not negative", *drain, *delay)
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400) // of a heap of a few MiB, which collections would be over all the time
@@ -79,15 +92,21 @@ type server struct {
 	stopping atomic.Bool
 }
 
+// listener is an address that is served, and what the log says of it.
+type listener struct {
+	says, addr string
+	server     *http.Server
+}
+
 func (s *server) listen(ctx context.Context, addr, admin string) error {
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", s.count(s.handler))
 	mux.Handle("/v2", s.count(s.handler))
-	listeners := map[string]*http.Server{addr: newServer(idle(mux, time.Minute))}
+	listeners := []listener{{"registry listens", addr, newServer(idle(mux, time.Minute))}}
 	about := mux
 	if admin != "" {
 		about = http.NewServeMux()
-		listeners[admin] = newServer(about)
+		listeners = append(listeners, listener{"health and metrics listen", admin, newServer(about)})
 	}
 	about.Handle("GET /metrics", s.metrics.handler())
 	about.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
@@ -97,18 +116,15 @@ func (s *server) listen(ctx context.Context, addr, admin string) error {
 	ended := make(chan error, len(listeners))
 	closing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	for addr, server := range listeners {
-		l, err := net.Listen("tcp", addr)
+	for _, listener := range listeners {
+		server := listener.server
+		l, err := net.Listen("tcp", listener.addr)
 		if err != nil {
 			stop()
 			waiting.Wait()
 			return err
 		}
-		what := "registry listens"
-		if addr == admin {
-			what = "health and metrics listen"
-		}
-		slog.Info(what, "addr", l.Addr().String())
+		slog.Info(listener.says, "addr", l.Addr().String())
 		waiting.Go(func() {
 			<-closing.Done()
 			s.stopping.Store(true)
