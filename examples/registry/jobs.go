@@ -39,6 +39,16 @@ func (c *collectRules) flags(f *flag.FlagSet) {
 	f.DurationVar(&c.untagged, "untagged", 0, "remove manifests without a tag that were pushed so long ago, and that nothing lists (0: keep them)")
 }
 
+func (c *collectRules) check() error {
+	switch {
+	case !(c.share > 0 && c.share <= 1):
+		return fmt.Errorf("-max-share %v: want more than 0, and 1 at most, which lets all go; -collect-every 0 removes nothing", c.share)
+	case c.untagged < 0:
+		return fmt.Errorf("-untagged %v: want a time that is not negative", c.untagged)
+	}
+	return nil
+}
+
 func (c *collectRules) collection(lease time.Duration) wharfage.Collection {
 	const few = 100
 	out := wharfage.Collection{Blobs: blob.CollectOptions{Lease: lease, SessionLease: lease, MaxShare: c.share, Few: few}}
@@ -128,7 +138,11 @@ func collect(ctx context.Context, args []string) error {
 	rules.flags(f)
 	dry := f.Bool("dry-run", false, "say what would go, and remove nothing")
 	asJSON := f.Bool("json", false, "a line of JSON for each thing, and one for the sum")
-	if err := parse(f, args); err != nil {
+	err := parse(f, args)
+	if err == nil {
+		err = rules.check()
+	}
+	if err != nil {
 		return err
 	}
 	store, err := where.openExisting(ctx, false)

@@ -37,6 +37,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -104,7 +105,7 @@ type DB struct {
 func Open(ctx context.Context, o Options) (*DB, error) {
 	config, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
-		return nil, fmt.Errorf("pgstore: %w", err)
+		return nil, dsnError(err)
 	}
 	if o.MaxConns > 0 {
 		config.MaxConns = int32(o.MaxConns)
@@ -141,6 +142,19 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, fmt.Errorf("pgstore: %w", ended(ctx, err))
 	}
 	return db, nil
+}
+
+// dsnError is err without the DSN, of which pgx hides not all passwords. What it
+// says of a malformed URL may quote one, too.
+func dsnError(err error) error {
+	why := err.Error()
+	if i := strings.LastIndex(why, "`: "); i >= 0 {
+		why = why[i+len("`: "):]
+	}
+	if strings.Contains(why, "URL") {
+		why = "not a URL"
+	}
+	return errors.New("pgstore: the DSN cannot be parsed: " + why)
 }
 
 // Close waits for calls under way and closes all connections but those of Lead.
