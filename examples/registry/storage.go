@@ -28,6 +28,7 @@ type place struct {
 	unsynced           bool
 	lease              time.Duration
 	redirect           int64
+	cache              int
 
 	existing, readOnly, shortenLease bool
 }
@@ -39,6 +40,7 @@ func (p *place) flags(f *flag.FlagSet) {
 	f.BoolVar(&p.unsynced, "unsynced", false, "do not wait for the disk: a power failure may lose what was pushed")
 	f.DurationVar(&p.lease, "lease", 0, "how long a blob that was pushed or asked for is kept without a manifest, and an upload without a chunk (default: as it was before, and 24h at first)")
 	f.BoolVar(&p.shortenLease, "shorten-lease", false, "let -lease be shorter than before: what was promised may go earlier, and no other server may run")
+	f.IntVar(&p.cache, "cache", 16<<20, "with -data, `bytes` of manifests to keep in memory")
 	f.Int64Var(&p.redirect, "redirect", 0, "send clients to S3 for blobs of at least so many `bytes` (0: never)")
 }
 
@@ -115,7 +117,11 @@ func (p place) openBolt() (*storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := boltstore.Open(boltstore.Options{Dir: p.data, Objects: objects, Unsynced: p.unsynced, Lease: p.lease, LinkAbove: p.redirect})
+	cache := p.cache
+	if cache == 0 {
+		cache = -1 // none; zero would be the store's own choice
+	}
+	db, err := boltstore.Open(boltstore.Options{Dir: p.data, Objects: objects, Unsynced: p.unsynced, Lease: p.lease, LinkAbove: p.redirect, CacheBytes: cache})
 	if err != nil {
 		return nil, err
 	}
@@ -189,6 +195,8 @@ func (p place) check() error {
 		return errors.New("-shorten-lease: say with -lease how long it is to be")
 	case p.redirect < 0:
 		return fmt.Errorf("-redirect %d: want a number of bytes that is not negative", p.redirect)
+	case p.cache < 0:
+		return fmt.Errorf("-cache %d: want a number of bytes that is not negative", p.cache)
 	case p.redirect > 0 && p.s3 == "":
 		return errors.New("-redirect: only blobs in S3 (-s3) can be fetched elsewhere")
 	case p.s3 != "" && p.postgres == "" && p.data == "":
