@@ -22,7 +22,7 @@ var arrows = map[string]map[string]string{
 	"internal/ocidigest":      {},
 	"internal/strictjson":     {},
 	"internal/vectors":        {},
-	"lifecycle":               {},
+	"lifecycle":               {"internal/strictjson": "policies are read strictly"},
 	"lifecycle/mempulls":      {"lifecycle": "its contract"},
 	"lifecycle/lifecycletest": {"lifecycle": "the contract it checks"},
 	"blob":                    {"internal/ocidigest": "digests are checked and computed in one place"},
