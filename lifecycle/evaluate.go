@@ -101,8 +101,8 @@ func (e *evaluation) prepare() {
 			e.counted |= 1 << r
 		}
 		e.limits[r] = unknown
-		if limit, ok := rule.limit(p.day()); ok && e.now > unknown+int64(limit) {
-			e.limits[r] = e.now - int64(limit)
+		if limit, ok := rule.limit(p.day()); ok {
+			e.limits[r] = saturated(e.now, limit)
 		}
 	}
 }

@@ -91,3 +91,11 @@ func instant(t time.Time) int64 {
 	}
 	return math.MaxInt64
 }
+
+// saturated is now less age, or the first instant.
+func saturated(now int64, age time.Duration) int64 {
+	if now < unknown+int64(age) {
+		return unknown
+	}
+	return now - int64(age)
+}
