@@ -28,7 +28,9 @@ func Evaluate(policy *Policy, images []Image, now time.Time) *Plan {
 	}
 	e.matchAll()
 	e.count()
-	e.spareAll()
+	if len(policy.ext.Keep) > 0 || policy.ext.InUse != nil {
+		e.spareAll()
+	}
 	if e.lists > 0 {
 		e.linkLists()
 		e.block()
@@ -183,7 +185,7 @@ func (e *evaluation) matchAll() {
 		case t >= e.limits[r]:
 			mk.reason = reasonYoung
 		default:
-			mk.reason, mk.want = reasonDue, e.acts[r]
+			mk.reason, mk.want, mk.action = reasonDue, e.acts[r], e.acts[r]
 		}
 	}
 }
@@ -207,9 +209,9 @@ func (e *evaluation) count() {
 		mk.rank = counts[r]
 		switch beyond := mk.rank > e.spare[r]; {
 		case mk.reason == reasonCount && beyond:
-			mk.reason, mk.want = reasonDue, e.acts[r]
+			mk.reason, mk.want, mk.action = reasonDue, e.acts[r], e.acts[r]
 		case mk.want != keep && !beyond:
-			mk.reason, mk.want = reasonNewest, keep
+			mk.reason, mk.want, mk.action = reasonNewest, keep, keep
 		}
 	}
 	e.counts = counts[:len(e.policy.rules)]
@@ -239,9 +241,8 @@ func (e *evaluation) keepNewest(order []uint64) {
 // spareAll asks what always wins about all that rules want.
 func (e *evaluation) spareAll() {
 	for i := range e.marks {
-		mk := &e.marks[i]
-		if mk.want != keep && !e.spared(i) {
-			mk.action = mk.want
+		if mk := &e.marks[i]; mk.action != keep && e.spared(i) {
+			mk.action = keep
 		}
 	}
 }
