@@ -34,7 +34,7 @@ var errBody = errors.New("a body is to be written first")
 // Apply implements [manifest.Writer]. Its cost follows c, not what the repository
 // holds.
 func (m *Manifests) Apply(ctx context.Context, repo string, c manifest.Change) error {
-	if c.Needs()&^manifest.AllFeatures != 0 {
+	if c.Needs()&^features != 0 {
 		return manifestError("apply", repo, "", manifest.ErrUnsupported)
 	}
 	p := plan{Change: &c, repo: name(repo), add: make([]*addition, len(c.Put))}

@@ -15,7 +15,7 @@ import (
 // repository's lock and reads all that the checks need, and one that writes and
 // commits.
 func (m *Manifests) Apply(ctx context.Context, repo string, c manifest.Change) error {
-	if c.Needs()&^manifest.AllFeatures != 0 {
+	if c.Needs()&^features != 0 {
 		return manifestError("apply", repo, "", manifest.ErrUnsupported)
 	}
 	object := ""
