@@ -97,11 +97,13 @@ const (
 	FeatureDelete
 	FeatureDeleteIf
 	FeatureUnchanged
-	FeatureClasses // not all stores have it
-)
+	FeatureDeleteOrphan
+	FeatureClasses
 
-// BasicFeatures are what a registry needs of each store. It never grows.
-const BasicFeatures = FeatureClasses - 1
+	// BasicFeatures are what a registry needs of each store. They never grow. The
+	// others are for lifecycle policies.
+	BasicFeatures = FeatureUnchanged - 1
+)
 
 // Needs returns the features that c makes use of.
 func (c *Change) Needs() Features {
@@ -122,7 +124,8 @@ func (c *Change) Needs() Features {
 	set(len(c.Classes) > 0, FeatureClasses)
 	set(len(c.Delete) > 0, FeatureDelete)
 	for _, d := range c.Delete {
-		set(d.IfUntagged || d.IfUnlisted || d.IfOrphan, FeatureDeleteIf)
+		set(d.IfUntagged || d.IfUnlisted, FeatureDeleteIf)
+		set(d.IfOrphan, FeatureDeleteOrphan)
 	}
 	return f
 }

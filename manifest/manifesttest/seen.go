@@ -22,6 +22,23 @@ func (k *kit) changed(c manifest.Change, rec manifest.Record, since time.Time) {
 	}
 }
 
+// optional applies a change that needs more than the basic features, and skips
+// the clause if the store refuses them.
+func (k *kit) optional(c manifest.Change) {
+	k.Helper()
+	before := k.dump(repo)
+	err := k.s.Apply(k.Context(), repo, c)
+	if errors.Is(err, manifest.ErrUnsupported) {
+		if after := k.dump(repo); after != before {
+			k.Fatalf("Apply(%s) failed with %q, but left a change:\n%s\nwas:\n%s", show(c), err, after, before)
+		}
+		k.Skipf("the store refuses feature %b", c.Needs()&^manifest.BasicFeatures)
+	}
+	if err != nil {
+		k.Fatalf("Apply(%s): %v", show(c), err)
+	}
+}
+
 var seenClauses = []clause{
 	{"Unchanged refuses a manifest that is not as it was seen", func(k *kit) {
 		one, two := image("1"), image("2")
@@ -33,6 +50,7 @@ var seenClauses = []clause{
 		remove := func(s manifest.Seen) manifest.Change {
 			return manifest.Change{Unchanged: []manifest.Seen{s}, Delete: []manifest.Removal{{Digest: d1}}, At: day2}
 		}
+		k.optional(manifest.Change{Unchanged: []manifest.Seen{seen(one, day1, "a", "b")}})
 		k.conflict(remove(seen(one, day1, "a")), manifest.ConflictError{Digest: d1, Tag: "b"})
 		k.conflict(remove(seen(one, day1, "b", "gone", "a")), manifest.ConflictError{Tag: "gone", Want: d1, Have: manifest.Absent})
 		k.conflict(remove(seen(one, day1, "c", "a", "b")), manifest.ConflictError{Tag: "c", Want: d1, Have: d2})
@@ -53,6 +71,7 @@ var seenClauses = []clause{
 	{"Unchanged refuses a manifest that went and came again", func(k *kit) {
 		one := image("1")
 		k.put(one)
+		k.optional(manifest.Change{Unchanged: []manifest.Seen{seen(one, day1)}})
 		k.apply(manifest.Change{Delete: []manifest.Removal{{Digest: one.Desc.Digest}}})
 		k.apply(manifest.Change{Put: []manifest.Record{one}, At: day2})
 		k.changed(manifest.Change{Unchanged: []manifest.Seen{seen(one, day1)}, Delete: []manifest.Removal{{Digest: one.Desc.Digest}}}, one, day2)
@@ -62,6 +81,7 @@ var seenClauses = []clause{
 		for round := range rounds {
 			rec := image(fmt.Sprint("round ", round))
 			k.put(rec)
+			k.optional(manifest.Change{Unchanged: []manifest.Seen{seen(rec, day1)}})
 			errs := atOnce(4, func(i int) error {
 				if i > 0 {
 					return k.s.Apply(ctx, repo, manifest.Change{Tags: []manifest.TagMove{{Name: fmt.Sprintf("r%d.%d", round, i), To: rec.Desc.Digest}}, At: day2})
@@ -92,6 +112,8 @@ var seenClauses = []clause{
 			}
 			return out
 		}
+		k.optional(manifest.Change{Delete: orphan(three)})
+		k.put(three)
 		held := manifest.ConflictError{Digest: two.Desc.Digest, Subject: one.Desc.Digest}
 		k.conflict(manifest.Change{Delete: orphan(two)}, held)
 		k.conflict(manifest.Change{Delete: orphan(three, two)}, held)
@@ -108,18 +130,7 @@ var seenClauses = []clause{
 // classed applies a class move, and skips the clause if the store has none.
 func (k *kit) classed(m manifest.ClassMove, at time.Time) {
 	k.Helper()
-	c := manifest.Change{Classes: []manifest.ClassMove{m}, At: at}
-	before := k.dump(repo)
-	err := k.s.Apply(k.Context(), repo, c)
-	if errors.Is(err, manifest.ErrUnsupported) {
-		if after := k.dump(repo); after != before {
-			k.Fatalf("Apply(%s) failed with %q, but left a change:\n%s\nwas:\n%s", show(c), err, after, before)
-		}
-		k.Skip("the store refuses FeatureClasses")
-	}
-	if err != nil {
-		k.Fatalf("Apply(%s): %v", show(c), err)
-	}
+	k.optional(manifest.Change{Classes: []manifest.ClassMove{m}, At: at})
 }
 
 // inClass fails the test unless Get and Manifests tell of a class and its times.

@@ -10,7 +10,7 @@ import (
 	"github.com/wharfage/wharfage/manifest"
 )
 
-const features = manifest.BasicFeatures | manifest.FeatureClasses
+const features = manifest.BasicFeatures | manifest.FeatureUnchanged | manifest.FeatureDeleteOrphan | manifest.FeatureClasses
 
 // Apply implements [manifest.Writer]. Its cost follows c, not what the
 // repository holds.
