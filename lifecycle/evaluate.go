@@ -28,7 +28,9 @@ func Evaluate(policy *Policy, images []Image, now time.Time) *Plan {
 	}
 	e.matchAll()
 	e.count()
-	e.spareAll()
+	if len(policy.ext.Keep) > 0 || policy.ext.InUse != nil {
+		e.spareAll()
+	}
 	if e.lists > 0 {
 		e.linkLists()
 		e.block()
@@ -183,7 +185,7 @@ func (e *evaluation) matchAll() {
 		case t >= e.limits[r]:
 			mk.reason = reasonYoung
 		default:
-			mk.reason, mk.want = reasonDue, e.acts[r]
+			mk.reason, mk.want, mk.action = reasonDue, e.acts[r], e.acts[r]
 		}
 	}
 }
@@ -195,25 +197,38 @@ func (e *evaluation) count() {
 	}
 	order := newestFirst(e.images, e.keys, e.of, e.policy.opts.DescendingTies)
 	var counts [MaxRules]uint32
-	for _, o := range order {
-		mk := &e.marks[uint32(o)]
-		for rules := mk.rules & e.counted; rules != 0; rules &= rules - 1 {
-			counts[bits.TrailingZeros64(rules)]++
+	// Marks lie scattered. Reading some ahead lets the processor wait for all of
+	// them at once.
+	var ahead [32]uint64
+	for rest := order; len(rest) > 0; rest = rest[min(len(ahead), len(rest)):] {
+		block := rest[:min(len(ahead), len(rest))]
+		for j, o := range block {
+			ahead[j] = e.marks[uint32(o)].rules
 		}
-		r := mk.owner
-		if r == none || e.counted>>r&1 == 0 {
-			continue
-		}
-		mk.rank = counts[r]
-		switch beyond := mk.rank > e.spare[r]; {
-		case mk.reason == reasonCount && beyond:
-			mk.reason, mk.want = reasonDue, e.acts[r]
-		case mk.want != keep && !beyond:
-			mk.reason, mk.want = reasonNewest, keep
+		for j, o := range block {
+			for rules := ahead[j] & e.counted; rules != 0; rules &= rules - 1 {
+				counts[bits.TrailingZeros64(rules)]++
+			}
+			e.decide(&e.marks[uint32(o)], &counts)
 		}
 	}
 	e.counts = counts[:len(e.policy.rules)]
 	e.keepNewest(order)
+}
+
+// decide is for an image whose place in the counts is known.
+func (e *evaluation) decide(mk *mark, counts *[MaxRules]uint32) {
+	r := mk.owner
+	if r == none || e.counted>>r&1 == 0 {
+		return
+	}
+	mk.rank = counts[r]
+	switch beyond := mk.rank > e.spare[r]; {
+	case mk.reason == reasonCount && beyond:
+		mk.reason, mk.want, mk.action = reasonDue, e.acts[r], e.acts[r]
+	case mk.want != keep && !beyond:
+		mk.reason, mk.want, mk.action = reasonNewest, keep, keep
+	}
 }
 
 // keepNewest marks what the keep rules with a number name.
@@ -239,9 +254,8 @@ func (e *evaluation) keepNewest(order []uint64) {
 // spareAll asks what always wins about all that rules want.
 func (e *evaluation) spareAll() {
 	for i := range e.marks {
-		mk := &e.marks[i]
-		if mk.want != keep && !e.spared(i) {
-			mk.action = mk.want
+		if mk := &e.marks[i]; mk.action != keep && e.spared(i) {
+			mk.action = keep
 		}
 	}
 }

@@ -196,7 +196,7 @@ func (e *evaluation) blockInTurn() {
 		}
 	}
 	for i := range judged {
-		if mk := &e.marks[i]; !judged[i] && mk.action != keep {
+		if mk := &e.marks[i]; !judged[i] && mk.action != keep && mk.action != untag {
 			mk.action, mk.reason = keep, reasonListed
 		}
 	}

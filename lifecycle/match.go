@@ -1,15 +1,17 @@
 package lifecycle
 
-import "slices"
+import (
+	"math/bits"
+	"slices"
+)
 
 // matcher says which rules of a policy are about an image. Sets of rules are
 // bit masks: rule i, by priority, is bit i.
 type matcher struct {
-	entries []pattern     // the distinct entries of all lists
-	first   [256][]uint16 // by the first byte of a tag: entries that may match it
-	words   int           // uint64s that a set of entries takes
-	alone   []uint64      // by entry: rules that need no other
-	exclude []uint64      // by entry: rules that do not see what has it
+	words   int // uint64s that a set of entries takes
+	entries []entry
+	first   []uint64 // by the first byte of a tag: the set of entries that may match it
+	last    []uint64 // by the last byte
 	several []several
 
 	class    [2]uint64 // rules of the standard class, and of the archive
@@ -18,6 +20,17 @@ type matcher struct {
 
 	fold bool
 	keep []keeper
+}
+
+// entry is one of the distinct entries of all lists.
+type entry struct {
+	pattern
+	common  ends   // of what it matches
+	bits    ends   // which bits of common count
+	all     bool   // common and pattern.least decide
+	must    uint64 // a byte that it takes, eight times; 0 if it is not known
+	alone   uint64 // rules that need no other
+	exclude uint64 // rules that do not see what has it
 }
 
 // several is a rule that needs several entries.
@@ -35,20 +48,22 @@ type keeper struct {
 func (p *Policy) compile() {
 	m := matcher{fold: p.opts.IgnoreCase}
 	index := map[string]int{}
-	add := func(entry string, prefix bool) int {
+	add := func(text string, prefix bool) int {
 		if m.fold {
-			entry = fold(entry)
+			text = fold(text)
 		}
-		key, pat := "="+entry, newPattern(entry)
+		key, pat := "="+text, newPattern(text)
 		if prefix {
-			key, pat = "^"+entry, newPrefix(entry)
+			key, pat = "^"+text, newPrefix(text)
 		}
 		i, ok := index[key]
 		if !ok {
 			i = len(m.entries)
 			index[key] = i
-			m.entries = append(m.entries, pat)
-			m.alone, m.exclude = append(m.alone, 0), append(m.exclude, 0)
+			e := entry{pattern: pat}
+			e.common, e.bits, e.all = pat.edges()
+			e.must = pat.rarest()
+			m.entries = append(m.entries, e)
 		}
 		return i
 	}
@@ -73,7 +88,7 @@ func (p *Policy) compile() {
 			lists[r] = append(lists[r], add(entry, true))
 		}
 		for _, entry := range p.extension(r).Exclude {
-			m.exclude[add(entry, false)] |= bit
+			m.entries[add(entry, false)].exclude |= bit
 		}
 	}
 	m.words = (len(m.entries) + 63) / 64
@@ -82,7 +97,7 @@ func (p *Policy) compile() {
 		switch list = slices.Compact(list); len(list) {
 		case 0:
 		case 1:
-			m.alone[list[0]] |= 1 << r
+			m.entries[list[0]].alone |= 1 << r
 		default:
 			need := make([]uint64, m.words)
 			for _, e := range list {
@@ -91,10 +106,15 @@ func (p *Policy) compile() {
 			m.several = append(m.several, several{1 << r, need})
 		}
 	}
-	for c := range m.first {
-		for e := range m.entries {
-			if start := m.entries[e].prefix; start == "" || start[0] == byte(c) {
-				m.first[c] = append(m.first[c], uint16(e))
+	m.first, m.last = make([]uint64, 256*m.words), make([]uint64, 256*m.words)
+	for e := range m.entries {
+		for c := range 256 {
+			first, last := m.entries[e].mayHave(byte(c))
+			if first {
+				m.first[c*m.words+e/64] |= 1 << (e % 64)
+			}
+			if last {
+				m.last[c*m.words+e/64] |= 1 << (e % 64)
 			}
 		}
 	}
@@ -123,16 +143,21 @@ func (m *matcher) rules(tags []string, seen []uint64) uint64 {
 		if m.fold {
 			tag = fold(tag)
 		}
-		c := byte(0)
+		var first, last int
 		if tag != "" {
-			c = tag[0]
+			first, last = int(tag[0]), int(tag[len(tag)-1])
 		}
-		for _, e := range m.first[c] {
-			word, bit := &seen[e/64], uint64(1)<<(e%64)
-			if *word&bit == 0 && m.entries[e].match(tag) {
-				*word |= bit
-				mask |= m.alone[e]
-				without |= m.exclude[e]
+		at := endsOf(tag)
+		firsts, lasts := m.first[first*m.words:][:len(seen)], m.last[last*m.words:][:len(seen)]
+		for w := range seen {
+			for may := firsts[w] & lasts[w] &^ seen[w]; may != 0; may &= may - 1 {
+				e := &m.entries[w*64+bits.TrailingZeros64(may)]
+				if (at.first^e.common.first)&e.bits.first|(at.last^e.common.last)&e.bits.last == 0 &&
+					len(tag) >= e.least && (e.all || !(e.must != 0 && len(tag) <= 16 && at.lack(e.must)) && e.match(tag)) {
+					seen[w] |= may & -may
+					mask |= e.alone
+					without |= e.exclude
+				}
 			}
 		}
 	}
