@@ -745,7 +745,7 @@ func TestRunnerClausesReject(t *testing.T) {
 		"compares nothing":           {changing(func(c *manifest.Change) { c.Unchanged = nil }), "an image that changed"},
 		"ignores new indexes":        {changing(func(c *manifest.Change) { unlisted(c, false) }), "an image that came to be listed"},
 		"ignores what leaves":        {changing(func(c *manifest.Change) { c.Unchanged = nil }), "what leaves the archive"},
-		"ignores subjects":           {changing(func(c *manifest.Change) { orphans(c) }), "a referrer goes after"},
+		"ignores subjects":           {changing(orphans), "a referrer goes after"},
 		"acts on children first":     {inOrder(reverse), "an index goes before"},
 		"acts on referrers first":    {inOrder(reverse), "a referrer goes after"},
 		"acts on the youngest first": {inOrder(reverse), "no more go than the Limit"},
