@@ -23,7 +23,7 @@ var arrows = map[string]map[string]string{
 	"internal/strictjson":     {},
 	"internal/txtar":          {},
 	"internal/vectors":        {},
-	"lifecycle":               {"internal/strictjson": "policies are read strictly"},
+	"lifecycle":               {"internal/strictjson": "policies are read strictly", "manifest": "images are manifests, and plans become changes"},
 	"lifecycle/mempulls":      {"lifecycle": "its contract"},
 	"lifecycle/lifecycletest": {"lifecycle": "what it tests", "internal/txtar": "scenarios are files"},
 	"blob":                    {"internal/ocidigest": "digests are checked and computed in one place"},

@@ -232,7 +232,7 @@ func (k *kit) dump(repo string) string {
 	k.Helper()
 	var b strings.Builder
 	for _, rec := range collect(k, "Manifests", k.s.Manifests(k.Context(), repo, "")) {
-		fmt.Fprintf(&b, "manifest %s pushed %v, last %v\n", rec.Desc.Digest, rec.PushedAt.UTC(), rec.TouchedAt.UTC())
+		fmt.Fprintf(&b, "manifest %s pushed %v, last %v, in class %q since %v\n", rec.Desc.Digest, rec.PushedAt.UTC(), rec.TouchedAt.UTC(), rec.StorageClass, rec.ClassSince().UTC())
 	}
 	for _, t := range collect(k, "Tags", k.s.Tags(k.Context(), repo, "")) {
 		fmt.Fprintf(&b, "tag %s at %s since %v\n", t.Name, t.Digest, t.MovedAt.UTC())
@@ -255,7 +255,7 @@ func show(c manifest.Change) string {
 	for i, rec := range c.Put {
 		put[i] = rec.Desc.Annotations["org.example.name"] + "@" + string(rec.Desc.Digest)
 	}
-	return fmt.Sprintf("blobs %v, manifests %v, put %v, tags %v, delete %v", c.RequireBlobs, c.RequireManifests, put, c.Tags, c.Delete)
+	return fmt.Sprintf("blobs %v, manifests %v, unchanged %v, put %v, tags %v, classes %v, delete %v", c.RequireBlobs, c.RequireManifests, c.Unchanged, put, c.Tags, c.Classes, c.Delete)
 }
 
 func sameSet[T ~string](a, b []T) bool {

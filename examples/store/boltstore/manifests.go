@@ -68,7 +68,11 @@ func recordRow(s *stored) []byte {
 		b = appendString(appendString(b, k), s.Desc.Annotations[k])
 	}
 	b = appendDigests(b, s.Manifests)
-	return appendDigests(b, s.Blobs)
+	b = appendDigests(b, s.Blobs)
+	if s.StorageClass == manifest.Standard && s.ArchivedAt.IsZero() && s.RestoredAt.IsZero() {
+		return b
+	}
+	return appendTime(appendTime(appendString(b, string(s.StorageClass)), s.ArchivedAt), s.RestoredAt)
 }
 
 func readDescriptor(r *row, dgst digest.Digest) ocispec.Descriptor {
@@ -93,6 +97,9 @@ func readRecord(dgst digest.Digest, b []byte) (s stored, err error) {
 	}
 	s.Manifests = r.digests()
 	s.Blobs = r.digests()
+	if r.s != "" { // else it never was in the archive
+		s.StorageClass, s.ArchivedAt, s.RestoredAt = manifest.StorageClass(r.string()), r.time(), r.time()
+	}
 	if r.err != nil {
 		return stored{}, fmt.Errorf("manifest %s: %w", dgst, r.err)
 	}

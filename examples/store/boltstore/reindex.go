@@ -122,7 +122,9 @@ func (t *tx) wrongFacts(repo []byte, s, want stored) (wrong []fact, err error) {
 	if err != nil || !found || now.body != s.body {
 		return nil, err
 	}
-	want.TouchedAt = now.TouchedAt // since s was read
+	// Since s was read:
+	want.TouchedAt = now.TouchedAt
+	want.StorageClass, want.ArchivedAt, want.RestoredAt = now.StorageClass, now.ArchivedAt, now.RestoredAt
 	row := digestRow(repo, s.Desc.Digest)
 	rows := append(t.factsOf(repo, want), fact{manifestRows, row, recordRow(&want)})
 	return slices.DeleteFunc(rows, func(f fact) bool {

@@ -96,7 +96,7 @@ func list[K cmp.Ordered, V any](ctx context.Context, m func() map[K]V, after K, 
 // Apply checks and writes into copies, and makes them visible when all went
 // well. In SQL: BEGIN, lock the repository, do the same, COMMIT.
 func (s *Store) Apply(ctx context.Context, repo string, c manifest.Change) error {
-	if c.Needs()&^manifest.AllFeatures != 0 {
+	if c.Needs()&^manifest.BasicFeatures != 0 {
 		return &manifest.Error{Op: "apply", Repo: repo, Err: manifest.ErrUnsupported}
 	}
 	s.writing.Lock()
