@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/wharfage/wharfage/internal/txtar"
 	"github.com/wharfage/wharfage/lifecycle"
 )
@@ -80,12 +82,16 @@ func Scenario(t testing.TB, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	names := map[digest.Digest]string{}
+	for _, l := range s.lines {
+		names[Digest(l.words[0])] = l.words[0]
+	}
 	r := &Repository{Policy: Policy(t, s.policy), Images: images, Now: s.now}
 	for _, w := range s.wants {
 		for at := s.now.Add(w.after); r.Now.Before(at); r.Now = r.Now.Add(24 * time.Hour) {
 			r.Pass()
 		}
-		if diff := differences(lifecycle.Evaluate(r.Policy, r.Images, s.now.Add(w.after)), w.what); diff != "" {
+		if diff := differences(lifecycle.Evaluate(r.Policy, r.Images, s.now.Add(w.after)), w.what, names); diff != "" {
 			t.Errorf("%s%s: the plan is not as expected:\n%s", comment, w.title, diff)
 		}
 	}
