@@ -37,6 +37,11 @@ import (
 //	expire 2 v2
 //	keep young index
 //
+// The policy may be a file, by its path from the scenario's folder, in the place of
+// its text:
+//
+//	-- policy ../policy.json --
+//
 // An image has a name, and its name as tag unless tags says otherwise. Times are
 // ages before now, in days and [time.ParseDuration]'s units, instants, or unknown;
 // pushed is now if it is left out; archived puts the image into the archive, and
@@ -60,16 +65,22 @@ func Scenarios(t *testing.T, pattern string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			Scenario(t, string(text))
+			run(t, string(text), filepath.Dir(file))
 		})
 	}
 }
 
-// Scenario runs one scenario, as [Scenarios] describes it.
+// Scenario runs one scenario, as [Scenarios] describes it. Its folder is the one in
+// which the test runs.
 func Scenario(t testing.TB, text string) {
 	t.Helper()
+	run(t, text, ".")
+}
+
+func run(t testing.TB, text, folder string) {
+	t.Helper()
 	comment, files := txtar.Parse(text)
-	s := scenario{now: noon}
+	s := scenario{folder: folder, now: noon}
 	for _, f := range files {
 		if err := s.read(f); err != nil {
 			t.Fatal(err)
@@ -99,6 +110,7 @@ func Scenario(t testing.TB, text string) {
 
 // scenario is one as it is read.
 type scenario struct {
+	folder string
 	policy string
 	lines  []line
 	now    time.Time
@@ -121,6 +133,12 @@ func (s *scenario) read(f txtar.File) error {
 	switch {
 	case name == "policy" && arg == "":
 		s.policy = f.Data
+	case name == "policy":
+		text, err := os.ReadFile(filepath.Join(s.folder, arg))
+		if err != nil {
+			return fmt.Errorf("line %d: %w", f.Line-1, err)
+		}
+		s.policy = string(text)
 	case name == "images" && arg == "":
 		s.lines = lines(f)
 	case name == "now" && arg == "":
