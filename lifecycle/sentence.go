@@ -42,8 +42,8 @@ func (v Verdict) because() string {
 	case ReasonWithinCount:
 		return v.place(rule)
 	case ReasonKeepNewest:
-		return fmt.Sprintf("%s spares the %d newest, and this is number %d of %d, although it was %s",
-			rule.name(), p.policy.extension(int(mk.owner)).KeepNewest, v.Rank, v.Count, v.ago())
+		return fmt.Sprintf("%s spares %s, and this is number %d of %d, although it was %s",
+			rule.name(), newest(int64(p.policy.extension(int(mk.owner)).KeepNewest)), v.Rank, v.Count, v.ago())
 	case ReasonNoRule:
 		return "no rule is about it"
 	case ReasonTimeUnknown:
@@ -61,11 +61,14 @@ func (v Verdict) because() string {
 		if len(lists) == 0 {
 			return v.wanted(rule) + ", but an index lists it and lists itself by way of others"
 		}
-		verb := "lists"
+		verb, first := "lists", "go first"
+		if v.Blocked.Action == Transition {
+			first = "be archived first"
+		}
 		if len(lists) > 1 {
 			verb = "list"
 		}
-		return v.wanted(rule) + ", but " + nouns("index", lists) + " " + verb + " it and must go first"
+		return v.wanted(rule) + ", but " + nouns("index", lists) + " " + verb + " it and must " + first
 	case ReasonSubjectGoes:
 		return "it follows its subject " + subject + ", which " + p.fateOf(v.i)
 	case ReasonSubjectGone:
@@ -96,7 +99,14 @@ func (v Verdict) because() string {
 
 // place says where the image is in the count of rule.
 func (v Verdict) place(rule *Rule) string {
-	return fmt.Sprintf("%s keeps the %d newest of %s, and this is number %d of %d", rule.name(), rule.Selection.CountNumber, rule.describe(), v.Rank, v.Count)
+	return fmt.Sprintf("%s keeps %s of %s, and this is number %d of %d", rule.name(), newest(rule.Selection.CountNumber), rule.describe(), v.Rank, v.Count)
+}
+
+func newest(n int64) string {
+	if n == 1 {
+		return "the newest"
+	}
+	return fmt.Sprintf("the %d newest", n)
 }
 
 // wanted says what would happen but for something.
