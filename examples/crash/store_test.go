@@ -67,6 +67,9 @@ func (s *store) sweep(ctx context.Context, cutoff time.Time) (n int, err error) 
 // files returns the paths of the files in which s keeps bytes.
 func (s *store) files() (paths []string, err error) {
 	err = filepath.WalkDir(s.bytes, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && d.Name() == "owner" { // the marker of the database
+			return fs.SkipDir
+		}
 		if err == nil && d.Type().IsRegular() {
 			paths = append(paths, path)
 		}

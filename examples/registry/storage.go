@@ -115,7 +115,7 @@ func (p place) openBolt() (*storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := boltstore.Open(boltstore.Options{Dir: p.data, Objects: objects, Unsynced: p.unsynced, Lease: p.lease, LinkAbove: p.redirect})
+	db, err := boltstore.Open(boltstore.Options{Dir: p.data, Objects: objects, Unsynced: p.unsynced, Lease: p.lease, ShortenLease: p.shortenLease, LinkAbove: p.redirect})
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,8 @@ type Options struct {
 	Dir string // made when there is none
 
 	// Objects keeps the bytes of blobs, sessions and manifests. Nil means files in
-	// the folder objects of Dir. No other store may use them.
+	// the folder objects of Dir. They are marked as those of this store, and
+	// those of another refused with an error that matches parts.ErrForeign.
 	Objects blob.Objects
 
 	// Unsynced leaves it to the operating system when data reaches the disk. A
@@ -59,7 +60,13 @@ type Options struct {
 	// store; one of the process does not.
 	Unsynced bool
 
-	Lease      time.Duration    // Stat renews a touch older than half of it; zero means 24h
+	// Lease is kept in the store: zero means what is kept, and 24h at first. Stat
+	// renews a touch that is older than half of it. A shorter one is refused with
+	// [blob.LeaseError], since more was promised, unless ShortenLease says that
+	// what was promised may go earlier.
+	Lease        time.Duration
+	ShortenLease bool
+
 	Now        func() time.Time // nil means time.Now
 	KeepEvents bool             // write an event for each change, to be read and forgotten by way of manifest.Outbox
 
@@ -89,9 +96,6 @@ const schema = 1
 func Open(o Options) (*DB, error) {
 	if o.Objects == nil {
 		o.Objects = &dirblob.Objects{Dir: filepath.Join(o.Dir, "objects"), Unsynced: o.Unsynced}
-	}
-	if o.Lease == 0 {
-		o.Lease = 24 * time.Hour
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -144,7 +148,10 @@ func (db *DB) open() error {
 		return err
 	}
 	db.bolt, db.queue.bolt = b, b
-	if err = db.start(); err == nil && !db.Unsynced { // also if there was a file: who made it may have been killed then
+	if err = db.start(); err == nil {
+		err = db.claim()
+	}
+	if err == nil && !db.Unsynced { // also if there was a file: who made it may have been killed then
 		err = syncFolders(db.Dir, above)
 	}
 	if err != nil {
@@ -179,6 +186,9 @@ func (db *DB) start() error {
 		if t.get(metaRows, schemaRow) == nil {
 			t.put(metaRows, schemaRow, numberRow(schema))
 			t.put(metaRows, madeRow, appendTime(nil, now))
+		}
+		if err := db.identify(t); err != nil {
+			return err
 		}
 		made := row{s: string(t.get(metaRows, madeRow))}
 		db.made = made.time()
