@@ -121,7 +121,9 @@ func (p place) openBolt() (*storage, error) {
 	if cache == 0 {
 		cache = -1 // none; zero would be the store's own choice
 	}
-	db, err := boltstore.Open(boltstore.Options{Dir: p.data, Objects: objects, Unsynced: p.unsynced, Lease: p.lease, LinkAbove: p.redirect, CacheBytes: cache})
+	db, err := boltstore.Open(boltstore.Options{
+		Dir: p.data, Objects: objects, Unsynced: p.unsynced, Lease: p.lease, ShortenLease: p.shortenLease, LinkAbove: p.redirect, CacheBytes: cache,
+	})
 	if err != nil {
 		return nil, err
 	}
