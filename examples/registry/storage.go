@@ -18,6 +18,8 @@ import (
 	"github.com/wharfage/wharfage/examples/store/boltstore"
 	"github.com/wharfage/wharfage/examples/store/pgstore"
 	"github.com/wharfage/wharfage/examples/store/s3bytes"
+	"github.com/wharfage/wharfage/lifecycle"
+	"github.com/wharfage/wharfage/lifecycle/mempulls"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/manifest/memmanifest"
 )
@@ -43,6 +45,7 @@ func (p *place) flags(f *flag.FlagSet) {
 type storage struct {
 	blobs     blob.Store
 	manifests manifest.Store
+	pulls     lifecycle.Activity
 
 	// lead runs f while no other process leads.
 	lead func(ctx context.Context, f func(ctx context.Context) error) error
@@ -88,7 +91,7 @@ func (p place) openMemory() *storage {
 	blobs := &memblob.Store{Lease: p.lease, Guard: wharfage.GuardBlobs(manifests)}
 	manifests.MissingBlobs = blob.Missing(blobs)
 	return &storage{
-		blobs: blobs, manifests: manifests,
+		blobs: blobs, manifests: manifests, pulls: new(mempulls.Store),
 		lead: alone, ready: func(context.Context) error { return nil }, close: func() error { return nil },
 	}
 }
@@ -106,7 +109,7 @@ func (p place) openBolt() (*storage, error) {
 		return nil, err
 	}
 	return &storage{
-		blobs: db.Blobs(), manifests: db.Manifests(),
+		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(),
 		lead: alone, ready: func(context.Context) error { return nil }, reindex: db.Reindex, close: db.Close,
 	}, nil
 }
@@ -126,7 +129,7 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 		return nil, err
 	}
 	return &storage{
-		blobs: db.Blobs(), manifests: db.Manifests(),
+		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(),
 		lead:  func(ctx context.Context, f func(context.Context) error) error { return db.Lead(ctx, "jobs", f) },
 		ready: db.Ping, reindex: db.Reindex, close: func() error { db.Close(); return nil },
 	}, nil
