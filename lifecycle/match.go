@@ -13,6 +13,7 @@ type matcher struct {
 	first   []uint64 // by the first byte of a tag: the set of entries that may match it
 	last    []uint64 // by the last byte
 	several []several
+	between int // entries with text between stars
 
 	class    [2]uint64 // rules of the standard class, and of the archive
 	any      uint64
@@ -28,7 +29,8 @@ type entry struct {
 	common  ends   // of what it matches
 	bits    ends   // which bits of common count
 	all     bool   // common and pattern.least decide
-	must    uint64 // a byte that it takes, eight times; 0 if it is not known
+	rarest  uint64 // a byte that it has between stars, eight times; 0 if there is none
+	grams   grams  // of what it has between stars
 	alone   uint64 // rules that need no other
 	exclude uint64 // rules that do not see what has it
 }
@@ -62,7 +64,13 @@ func (p *Policy) compile() {
 			index[key] = i
 			e := entry{pattern: pat}
 			e.common, e.bits, e.all = pat.edges()
-			e.must = pat.rarest()
+			e.rarest = pat.rarestByte()
+			for _, part := range pat.middle {
+				e.grams.add(part)
+			}
+			if len(pat.middle) > 0 {
+				m.between++
+			}
 			m.entries = append(m.entries, e)
 		}
 		return i
@@ -148,12 +156,16 @@ func (m *matcher) rules(tags []string, seen []uint64) uint64 {
 			first, last = int(tag[0]), int(tag[len(tag)-1])
 		}
 		at := endsOf(tag)
+		var have grams
+		if m.between >= many {
+			have.add(tag)
+		}
 		firsts, lasts := m.first[first*m.words:][:len(seen)], m.last[last*m.words:][:len(seen)]
 		for w := range seen {
 			for may := firsts[w] & lasts[w] &^ seen[w]; may != 0; may &= may - 1 {
 				e := &m.entries[w*64+bits.TrailingZeros64(may)]
 				if (at.first^e.common.first)&e.bits.first|(at.last^e.common.last)&e.bits.last == 0 &&
-					len(tag) >= e.least && (e.all || !(e.must != 0 && len(tag) <= 16 && at.lack(e.must)) && e.match(tag)) {
+					len(tag) >= e.least && (e.all || !m.lacks(tag, &at, &have, e) && e.match(tag)) {
 					seen[w] |= may & -may
 					mask |= e.alone
 					without |= e.exclude
@@ -171,6 +183,17 @@ func (m *matcher) rules(tags []string, seen []uint64) uint64 {
 		}
 	}
 	return mask &^ without
+}
+
+// many entries make it worth while to gather the grams of each tag.
+const many = 4
+
+// lacks tells whether tag, with its ends and grams, lacks what e has between stars.
+func (m *matcher) lacks(tag string, at *ends, have *grams, e *entry) bool {
+	if e.rarest == 0 {
+		return false
+	}
+	return len(tag) <= 16 && at.lack(e.rarest) || m.between >= many && have.lack(&e.grams)
 }
 
 // of returns the rules of a storage class.

@@ -126,9 +126,9 @@ func mask(n int) uint64 {
 	return 1<<(8*n) - 1
 }
 
-// rarest returns a byte between the stars of p, the one that fewest tags have
+// rarestByte returns a byte between the stars of p, the one that fewest tags have
 // by the frequency of letters in English, eight times; 0 if there is none.
-func (p *pattern) rarest() uint64 {
+func (p *pattern) rarestByte() uint64 {
 	const frequent = "-.0123456789_etaoinsrhldcumfpgwybvkxjqz"
 	best, least := byte(0), -1
 	for _, part := range p.middle {
@@ -147,8 +147,28 @@ func (p *pattern) rarest() uint64 {
 
 const lowBits = 0x0101010101010101
 
-// lack tells whether none of the bytes of e is the one that eights has.
-func (e ends) lack(eights uint64) bool {
+// lack tells whether a text of at most 16 bytes has not the byte that eights has.
+func (e *ends) lack(eights uint64) bool {
 	a, b := e.first^eights, e.last^eights
 	return ((a-lowBits)&^a|(b-lowBits)&^b)&(lowBits<<7) == 0
+}
+
+// grams is a set of the bytes and the pairs of bytes of a text, by a hash: what it
+// lacks, the text lacks.
+type grams [4]uint64
+
+func (g *grams) add(s string) {
+	for i := range len(s) {
+		at := s[i] ^ 0x80
+		g[at/64] |= 1 << (at % 64)
+		if i > 0 {
+			at = s[i-1]<<4 ^ s[i]
+			g[at/64] |= 1 << (at % 64)
+		}
+	}
+}
+
+// lack tells whether some of need is not in g.
+func (g *grams) lack(need *grams) bool {
+	return need[0]&^g[0]|need[1]&^g[1]|need[2]&^g[2]|need[3]&^g[3] != 0
 }

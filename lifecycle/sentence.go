@@ -42,8 +42,8 @@ func (v Verdict) because() string {
 	case ReasonWithinCount:
 		return v.place(rule)
 	case ReasonKeepNewest:
-		return fmt.Sprintf("%s spares the %d newest, and this is number %d of %d, although it was %s",
-			rule.name(), p.policy.extension(int(mk.owner)).KeepNewest, v.Rank, v.Count, v.ago())
+		return fmt.Sprintf("%s spares %s, and this is number %d of %d, although it was %s",
+			rule.name(), newest(int64(p.policy.extension(int(mk.owner)).KeepNewest)), v.Rank, v.Count, v.ago())
 	case ReasonNoRule:
 		return "no rule is about it"
 	case ReasonTimeUnknown:
@@ -96,7 +96,14 @@ func (v Verdict) because() string {
 
 // place says where the image is in the count of rule.
 func (v Verdict) place(rule *Rule) string {
-	return fmt.Sprintf("%s keeps the %d newest of %s, and this is number %d of %d", rule.name(), rule.Selection.CountNumber, rule.describe(), v.Rank, v.Count)
+	return fmt.Sprintf("%s keeps %s of %s, and this is number %d of %d", rule.name(), newest(rule.Selection.CountNumber), rule.describe(), v.Rank, v.Count)
+}
+
+func newest(n int64) string {
+	if n == 1 {
+		return "the newest"
+	}
+	return fmt.Sprintf("the %d newest", n)
 }
 
 // wanted says what would happen but for something.
