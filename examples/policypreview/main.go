@@ -130,7 +130,7 @@ func preview(ctx context.Context, file, reference string, plain bool, now time.T
 		}
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	r, err := open(ctx, reference, plain)
+	r, err := open(reference, plain)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,12 +15,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/registry"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
 
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/lifecycle"
@@ -35,38 +36,38 @@ const (
 
 // repository is one of a registry, by HTTP.
 type repository struct {
-	name   name.Repository
+	name   registry.Reference
 	base   *url.URL // …/v2/NAME/
-	client *http.Client
+	client *auth.Client
 	notes  []string // what a reader should know
 
 	mu          sync.Mutex
 	noReferrers bool // the registry has no such API
 }
 
-// open logs in to the registry of a reference.
-func open(ctx context.Context, reference string, plain bool) (*repository, error) {
+// open reads a reference, and the credentials that docker has.
+func open(reference string, plain bool) (*repository, error) {
 	if strings.Contains(reference, "://") {
 		return nil, fmt.Errorf("%q: want REGISTRY/REPOSITORY, without a scheme", reference)
 	}
-	var opts []name.Option
-	if plain {
-		opts = append(opts, name.Insecure)
-	}
-	repo, err := name.NewRepository(reference, opts...)
+	ref, err := registry.ParseReference(reference)
 	if err != nil {
 		return nil, fmt.Errorf("%q is no repository: %w", reference, err)
 	}
-	auth, err := authn.Resolve(ctx, authn.DefaultKeychain, repo)
-	if err != nil {
-		return nil, fmt.Errorf("credentials for %s: %w", repo.RegistryStr(), err)
+	if ref.Reference != "" {
+		return nil, fmt.Errorf("%q names one image: want REGISTRY/REPOSITORY, without a tag and a digest", reference)
 	}
-	t, err := transport.NewWithContext(ctx, repo.Registry, auth, http.DefaultTransport, []string{repo.Scope(transport.PullScope)})
+	store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("registry %s: %w", repo.RegistryStr(), err)
+		return nil, fmt.Errorf("credentials of docker: %w", err)
 	}
-	base := &url.URL{Scheme: repo.Scheme(), Host: repo.RegistryStr(), Path: "/v2/" + repo.RepositoryStr() + "/"}
-	return &repository{name: repo, base: base, client: &http.Client{Transport: t, Timeout: time.Minute}}, nil
+	base := &url.URL{Scheme: "https", Host: ref.Host(), Path: "/v2/" + ref.Repository + "/"}
+	if ip := net.ParseIP(base.Hostname()); plain || base.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
+		base.Scheme = "http"
+	}
+	client := &auth.Client{Client: &http.Client{Timeout: time.Minute}, Cache: auth.NewCache(), Credential: credentials.Credential(store)}
+	client.SetUserAgent("wharfage-policypreview")
+	return &repository{name: ref, base: base, client: client}, nil
 }
 
 // source says where the time of an image is from.
@@ -123,7 +124,6 @@ func (r *repository) request(ctx context.Context, method, ref string, limit int6
 	if err != nil {
 		return nil, nil, err
 	}
-	req.Header.Set("User-Agent", "wharfage-policypreview")
 	if strings.HasPrefix(ref, "manifests/") {
 		for _, t := range manifest.DefaultAccept() {
 			req.Header.Add("Accept", t)
@@ -193,6 +193,7 @@ type googleEntry struct {
 
 // images reads the whole repository.
 func (r *repository) images(ctx context.Context) ([]found, error) {
+	ctx = auth.AppendRepositoryScope(ctx, r.name, auth.ActionPull)
 	var names []string
 	google := map[digest.Digest]googleEntry{}
 	err := r.pages(ctx, "tags/list?n=1000", maxListing, func(body []byte) error {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/wharfage/wharfage/lifecycle"
 	"github.com/wharfage/wharfage/manifest"
@@ -50,6 +49,13 @@ func count(t *testing.T, s *storage, repo string) (n int) {
 		n++
 	}
 	return n
+}
+
+// text is what /metrics answers.
+func text(m *metrics) string {
+	w := httptest.NewRecorder()
+	m.handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	return w.Body.String()
 }
 
 func TestTheCommandAppliesPolicies(t *testing.T) {
@@ -122,16 +128,16 @@ func TestTheServerAppliesPoliciesOnSchedule(t *testing.T) {
 		if a, b := count(t, s, "team/app"), count(t, s, "other"); a != 1 || b != 1 {
 			t.Errorf("%d and %d are left, want 1 and 1", a, b)
 		}
-		if got := testutil.ToFloat64(lm.images.WithLabelValues("expire")); got != 6 {
-			t.Errorf("%v expired, by the metrics", got)
+		if got, want := text(m), `registry_lifecycle_images_total{action="expire"} 6`; !strings.Contains(got, want) {
+			t.Errorf("the metrics are without %s:\n%s", want, got)
 		}
 		fill(t, s, 6, "team/app")
 		time.Sleep(25 * time.Hour)
 		if got := count(t, s, "team/app"); got != 1 {
 			t.Errorf("%d are left a day later, want 1", got)
 		}
-		if got := testutil.ToFloat64(m.runs.WithLabelValues("lifecycle", "ok")); got != 2 {
-			t.Errorf("%v runs, by the metrics", got)
+		if got, want := text(m), `registry_job_runs_total{job="lifecycle",result="ok"} 2`; !strings.Contains(got, want) {
+			t.Errorf("the metrics are without %s:\n%s", want, got)
 		}
 		stop()
 		<-done
