@@ -5,12 +5,32 @@
 //	plan := lifecycle.Evaluate(policy, images, time.Now())
 //	fmt.Print(plan)
 //
-// [Parse] refuses what ECR refuses, with all faults by JSON pointer and
-// category. [Evaluate] is a pure function to a [Plan], which has one [Verdict]
-// for each image. What ECR's documentation leaves open is decided by [Options];
-// what its language cannot say is in [Extensions], off unless asked for.
+// [Parse] refuses what ECR refuses, and reports all faults by JSON pointer and
+// category; [Policy.Warnings] has what is valid but probably not meant.
+// [Evaluate] is a pure function to a [Plan], which has one [Verdict] for each
+// image, with the rule that owns it and a sentence. Nothing is deleted here.
+//
+// [Explain] tells about one image, [Diff] what a change of policy would delete or
+// spare, [Forecast] when images will go, and [Plan.Preview] what ECR would show.
+// What ECR's documentation leaves open is decided by [Options]; what its language
+// cannot say is in [Extensions], off unless asked for. Both are part of a
+// [Policy].
+//
+// # In doubt an image stays
+//
+// A time that is not known never makes an image old, and gives it no place in a
+// count. A time in the future is newest. What an index lists stays until the index
+// is gone, and what refers to an image as its subject goes with it, never by a
+// rule. An image that two rules are about is only the first one's.
+//
+// # Pulls
 //
 // [Activity] is what a registry writes down of pulls, and [Buffer] is what it
 // puts in front of that, so that not each pull is a write. Package mempulls keeps
-// pulls in memory; package lifecycletest checks an implementation.
+// pulls in memory.
+//
+// # Testing
+//
+// Package lifecycletest tests policies as one tests code, and checks
+// implementations of Activity.
 package lifecycle

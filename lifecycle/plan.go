@@ -166,13 +166,13 @@ func (p *Plan) levels() []int {
 // Summary counts what rules act on. What follows a subject or an index is not
 // in the first two, as in ECR's preview.
 type Summary struct {
-	Images        int // all
-	Expiring      int
-	Transitioning int
-	Untagging     int
-	Following     int // expired or archived with their subject or index
-	Blocked       int // kept only because an index lists them
-	Unknown       int // kept because a time is not known
+	Images        int `json:"images"` // all
+	Expiring      int `json:"expiring"`
+	Transitioning int `json:"transitioning"`
+	Untagging     int `json:"untagging"`
+	Following     int `json:"following"` // expired or archived with their subject or index
+	Blocked       int `json:"blocked"`   // kept only because an index lists them
+	Unknown       int `json:"unknown"`   // kept because a time is not known
 }
 
 // Summary counts.

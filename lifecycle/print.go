@@ -92,7 +92,7 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		Policy  *Policy   `json:"policy"`
 		Summary Summary   `json:"summary"`
 		Images  []Verdict `json:"images"`
-	}{p.now, p.policy, p.Summary(), verdicts})
+	}{p.now.UTC(), p.policy, p.Summary(), verdicts})
 }
 
 // MarshalJSON returns the verdict with its sentence and with what names the

@@ -61,11 +61,14 @@ func (v Verdict) because() string {
 		if len(lists) == 0 {
 			return v.wanted(rule) + ", but an index lists it and lists itself by way of others"
 		}
-		verb := "lists"
+		verb, first := "lists", "go first"
+		if v.Blocked.Action == Transition {
+			first = "be archived first"
+		}
 		if len(lists) > 1 {
 			verb = "list"
 		}
-		return v.wanted(rule) + ", but " + nouns("index", lists) + " " + verb + " it and must go first"
+		return v.wanted(rule) + ", but " + nouns("index", lists) + " " + verb + " it and must " + first
 	case ReasonSubjectGoes:
 		return "it follows its subject " + subject + ", which " + p.fateOf(v.i)
 	case ReasonSubjectGone:

@@ -45,9 +45,9 @@ type Verdict struct {
 // Blocked is an action that does not happen, as ECR reports it
 // (ImageReferencedByManifestList).
 type Blocked struct {
-	Rule         int64 // 0 if the image would follow its subject
-	Action       ActionType
-	ReferencedBy []digest.Digest // the indexes that must go, or be archived, first
+	Rule         int64           `json:"rule,omitempty"` // 0 if the image would follow its subject
+	Action       ActionType      `json:"action"`
+	ReferencedBy []digest.Digest `json:"referencedBy"` // the indexes that must go, or be archived, first
 }
 
 // via says what the action, if any, comes from.

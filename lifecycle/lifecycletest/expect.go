@@ -1,12 +1,15 @@
 package lifecycletest
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/wharfage/wharfage/lifecycle"
 )
@@ -39,8 +42,9 @@ func fatal(t testing.TB, err error) {
 			fmt.Fprintf(&b, "\n  %s", f)
 		}
 		t.Fatalf("the policy is not valid:%s", b.String())
+	} else {
+		t.Fatal(err)
 	}
-	t.Fatal(err)
 }
 
 // Expectation is what a plan must say of some images. Images are named by a tag,
@@ -110,14 +114,15 @@ func (e Expectation) holds(v lifecycle.Verdict) bool {
 func Expect(t testing.TB, policy *lifecycle.Policy, images []lifecycle.Image, now time.Time, want ...Expectation) *lifecycle.Plan {
 	t.Helper()
 	plan := lifecycle.Evaluate(policy, images, now)
-	if diff := differences(plan, want); diff != "" {
+	if diff := differences(plan, want, nil); diff != "" {
 		t.Errorf("at %s the plan is not as expected:\n%s", now.UTC().Format(time.RFC3339), diff)
 	}
 	return plan
 }
 
-// differences is "" if all is as expected.
-func differences(plan *lifecycle.Plan, want []Expectation) string {
+// differences is "" if all is as expected. names are those of images that are not
+// tags, by digest.
+func differences(plan *lifecycle.Plan, want []Expectation, names map[digest.Digest]string) string {
 	var b strings.Builder
 	said := make([]*Expectation, plan.Len())
 	for _, e := range want {
@@ -143,13 +148,22 @@ func differences(plan *lifecycle.Plan, want []Expectation) string {
 			continue
 		}
 		ref := string(v.Image.Digest)
-		fmt.Fprintf(&b, "  want %s\n  got  ", e)
+		name := names[v.Image.Digest]
+		if len(v.Image.Tags) > 0 {
+			name = v.Image.Tags[0]
+		}
+		for _, n := range e.names {
+			if v.Image.Digest == Digest(n) {
+				name = n
+			}
+		}
+		fmt.Fprintf(&b, "  %s\n    want %s\n    got  ", cmp.Or(name, ref), e)
 		x, err := lifecycle.Explain(plan, ref)
 		if err != nil {
 			fmt.Fprintf(&b, "%s: %v\n", ref, err)
 			continue
 		}
-		b.WriteString(strings.ReplaceAll(strings.TrimSuffix(x.String(), "\n"), "\n", "\n     ") + "\n")
+		b.WriteString(strings.ReplaceAll(strings.TrimSuffix(x.String(), "\n"), "\n", "\n       ") + "\n")
 	}
 	return b.String()
 }

@@ -41,8 +41,8 @@ func (f *fakeT) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// run calls test, and returns what it said; "" if it did not fail.
-func run(t *testing.T, test func(testing.TB)) string {
+// outcome calls test, and returns what it said; "" if it did not fail.
+func outcome(t *testing.T, test func(testing.TB)) string {
 	f := &fakeT{TB: t}
 	done := make(chan bool)
 	go func() {
@@ -104,17 +104,17 @@ func TestExpect(t *testing.T) {
 		"said twice":              {append([]Expectation{Keeps("", "v1")}, all...), []string{"v1: is expected to keep, and to expire by rule 1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			says(t, run(t, func(t testing.TB) { Expect(t, Policy(t, keepTwo), releases(), Now(), test.want...) }), test.says...)
+			says(t, outcome(t, func(t testing.TB) { Expect(t, Policy(t, keepTwo), releases(), Now(), test.want...) }), test.says...)
 		})
 	}
 	two := append(releases(), Image("other", Tags("v1")))
-	says(t, run(t, func(t testing.TB) { Expect(t, Policy(t, keepTwo), two, Now(), Expires(1, "v1")) }), "v1: two images have this name")
+	says(t, outcome(t, func(t testing.TB) { Expect(t, Policy(t, keepTwo), two, Now(), Expires(1, "v1")) }), "v1: two images have this name")
 }
 
 func TestPolicy(t *testing.T) {
-	says(t, run(t, func(t testing.TB) { Policy(t, keepTwo) }))
-	says(t, run(t, func(t testing.TB) { Policy(t, `{"rules":[{"rulePriority":0}]}`) }), "not valid:", "/rules/0/rulePriority: rule_priority: is 0", "selection is required")
-	says(t, run(t, func(t testing.TB) { PolicyFile(t, filepath.Join(t.TempDir(), "none")) }), "no such file")
+	says(t, outcome(t, func(t testing.TB) { Policy(t, keepTwo) }))
+	says(t, outcome(t, func(t testing.TB) { Policy(t, `{"rules":[{"rulePriority":0}]}`) }), "not valid:", "/rules/0/rulePriority: rule_priority: is 0", "selection is required")
+	says(t, outcome(t, func(t testing.TB) { PolicyFile(t, filepath.Join(t.TempDir(), "none")) }), "no such file")
 }
 
 func TestExtensionsCanBeExpected(t *testing.T) {
@@ -182,7 +182,7 @@ func TestNeverExpires(t *testing.T) {
 		"a test without images":     {keepTwo, newest, nil, []string{"needs an image"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			says(t, run(t, func(t testing.TB) { NeverExpires(t, Policy(t, test.policy), test.safe, test.like...) }), test.says...)
+			says(t, outcome(t, func(t testing.TB) { NeverExpires(t, Policy(t, test.policy), test.safe, test.like...) }), test.says...)
 		})
 	}
 }
@@ -215,7 +215,7 @@ func TestScenarioFails(t *testing.T) {
 		head + "-- images --\nx size=big\n-- want --\n":                        "invalid syntax",
 		head + "-- images --\nx\nx\n-- want --\n":                              "line 12: x is there twice",
 	} {
-		got := run(t, func(t testing.TB) { Scenario(t, text) })
+		got := outcome(t, func(t testing.TB) { Scenario(t, text) })
 		if part == "" && got != "" || !strings.Contains(got, part) {
 			t.Errorf("%s\nsays %q, want %q", text[strings.LastIndex(text, "\n-- "):], got, part)
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/wharfage/wharfage/internal/txtar"
 	"github.com/wharfage/wharfage/lifecycle"
 )
@@ -35,6 +37,11 @@ import (
 //	expire 2 v2
 //	keep young index
 //
+// The policy may be a file, by its path from the scenario's folder, in the place of
+// its text:
+//
+//	-- policy ../policy.json --
+//
 // An image has a name, and its name as tag unless tags says otherwise. Times are
 // ages before now, in days and [time.ParseDuration]'s units, instants, or unknown;
 // pushed is now if it is left out; archived puts the image into the archive, and
@@ -58,16 +65,22 @@ func Scenarios(t *testing.T, pattern string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			Scenario(t, string(text))
+			run(t, string(text), filepath.Dir(file))
 		})
 	}
 }
 
-// Scenario runs one scenario, as [Scenarios] describes it.
+// Scenario runs one scenario, as [Scenarios] describes it. Its folder is the one in
+// which the test runs.
 func Scenario(t testing.TB, text string) {
 	t.Helper()
+	run(t, text, ".")
+}
+
+func run(t testing.TB, text, folder string) {
+	t.Helper()
 	comment, files := txtar.Parse(text)
-	s := scenario{now: noon}
+	s := scenario{folder: folder, now: noon}
 	for _, f := range files {
 		if err := s.read(f); err != nil {
 			t.Fatal(err)
@@ -80,12 +93,16 @@ func Scenario(t testing.TB, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	names := map[digest.Digest]string{}
+	for _, l := range s.lines {
+		names[Digest(l.words[0])] = l.words[0]
+	}
 	r := &Repository{Policy: Policy(t, s.policy), Images: images, Now: s.now}
 	for _, w := range s.wants {
 		for at := s.now.Add(w.after); r.Now.Before(at); r.Now = r.Now.Add(24 * time.Hour) {
 			r.Pass()
 		}
-		if diff := differences(lifecycle.Evaluate(r.Policy, r.Images, s.now.Add(w.after)), w.what); diff != "" {
+		if diff := differences(lifecycle.Evaluate(r.Policy, r.Images, s.now.Add(w.after)), w.what, names); diff != "" {
 			t.Errorf("%s%s: the plan is not as expected:\n%s", comment, w.title, diff)
 		}
 	}
@@ -93,6 +110,7 @@ func Scenario(t testing.TB, text string) {
 
 // scenario is one as it is read.
 type scenario struct {
+	folder string
 	policy string
 	lines  []line
 	now    time.Time
@@ -115,6 +133,12 @@ func (s *scenario) read(f txtar.File) error {
 	switch {
 	case name == "policy" && arg == "":
 		s.policy = f.Data
+	case name == "policy":
+		text, err := os.ReadFile(filepath.Join(s.folder, arg))
+		if err != nil {
+			return fmt.Errorf("line %d: %w", f.Line-1, err)
+		}
+		s.policy = string(text)
 	case name == "images" && arg == "":
 		s.lines = lines(f)
 	case name == "now" && arg == "":
