@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/wharfage/wharfage"
@@ -17,8 +18,9 @@ import (
 
 // jobs are what the server does by itself, in one process at a time.
 type jobs struct {
-	every time.Duration
-	rules collectRules
+	every     time.Duration
+	rules     collectRules
+	lifecycle *lifecycleJob
 }
 
 // collectRules say what a collection may remove.
@@ -28,7 +30,7 @@ type collectRules struct {
 }
 
 func jobFlags(f *flag.FlagSet) *jobs {
-	j := new(jobs)
+	j := &jobs{lifecycle: lifecycleFlags(f)}
 	f.DurationVar(&j.every, "collect-every", time.Hour, "remove what nothing needs so often (0: never)")
 	j.rules.flags(f)
 	return j
@@ -59,8 +61,8 @@ func (c *collectRules) collection(lease time.Duration) wharfage.Collection {
 }
 
 // run does the jobs until ctx ends, whenever this process leads.
-func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *metrics) {
-	if j.every <= 0 {
+func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *metrics, lm *lifecycleMetrics) {
+	if j.every <= 0 && !j.lifecycle.wanted() {
 		return
 	}
 	const pause = time.Second // before it tries to lead again
@@ -69,7 +71,10 @@ func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *
 			slog.Info("this process runs the jobs")
 			m.leading.Set(1)
 			defer m.leading.Set(0)
+			var running sync.WaitGroup
+			running.Go(func() { j.lifecycle.schedule(ctx, h, store, m, lm) })
 			j.schedule(ctx, h, m, store.lease)
+			running.Wait()
 			return ctx.Err()
 		})
 		if ctx.Err() == nil {
@@ -89,6 +94,9 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 func (j *jobs) schedule(ctx context.Context, h *wharfage.Handler, m *metrics, lease time.Duration) {
+	if j.every <= 0 {
+		return
+	}
 	var last time.Time
 	for {
 		wait(ctx, j.every)

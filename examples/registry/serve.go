@@ -43,6 +43,9 @@ func serve(ctx context.Context, args []string) error {
 	case *drain < 0 || *delay < 0:
 		return fmt.Errorf("-drain %v, -drain-delay %v: want times that are not negative", *drain, *delay)
 	}
+	if err := jobs.lifecycle.check(*noDelete); err != nil {
+		return err
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400) // of a heap of a few MiB, which collections would be over all the time
 	}
@@ -71,11 +74,16 @@ func serve(ctx context.Context, args []string) error {
 			slog.Info("changed", "repo", e.Repo, "put", len(e.Change.Put), "tags", len(e.Change.Tags), "deleted", len(e.Change.Delete))
 		}
 	}
+	lm := newLifecycleMetrics(m)
+	writePulls := recordPulls(s.handler, store.pulls, lm)
 	jobsDone := make(chan struct{})
 	jobsCtx, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(jobsDone)
-		jobs.run(jobsCtx, s.handler, store, m)
+		var running sync.WaitGroup
+		running.Go(func() { writePulls(jobsCtx) })
+		jobs.run(jobsCtx, s.handler, store, m, lm)
+		running.Wait()
 	}()
 	err = s.listen(ctx, *addr, *admin)
 	stopJobs()

@@ -18,6 +18,8 @@ import (
 	"github.com/wharfage/wharfage/examples/store/boltstore"
 	"github.com/wharfage/wharfage/examples/store/pgstore"
 	"github.com/wharfage/wharfage/examples/store/s3bytes"
+	"github.com/wharfage/wharfage/lifecycle"
+	"github.com/wharfage/wharfage/lifecycle/mempulls"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/manifest/memmanifest"
 )
@@ -48,6 +50,7 @@ func (p *place) flags(f *flag.FlagSet) {
 type storage struct {
 	blobs     blob.Store
 	manifests manifest.Store
+	pulls     lifecycle.Activity
 	lease     time.Duration
 
 	// lead runs f while no other process leads.
@@ -104,7 +107,7 @@ func (p place) openMemory() *storage {
 	blobs := &memblob.Store{Lease: lease, Guard: wharfage.GuardBlobs(manifests)}
 	manifests.MissingBlobs = blob.Missing(blobs)
 	return &storage{
-		blobs: blobs, manifests: manifests, lease: lease,
+		blobs: blobs, manifests: manifests, pulls: new(mempulls.Store), lease: lease,
 		lead: alone, ready: func(context.Context) error { return nil }, close: func() error { return nil },
 	}
 }
@@ -129,7 +132,7 @@ func (p place) openBolt() (*storage, error) {
 	}
 	w := newWritable(db.Objects)
 	return &storage{
-		blobs: db.Blobs(), manifests: db.Manifests(), lease: db.Lease,
+		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(), lease: db.Lease,
 		lead: alone, ready: func(ctx context.Context) error { return w.check(ctx, time.Now()) }, reindex: db.Reindex, close: db.Close,
 	}, nil
 }
@@ -154,7 +157,7 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 		return w.check(ctx, time.Now())
 	}
 	return &storage{
-		blobs: db.Blobs(), manifests: db.Manifests(), lease: db.Lease(),
+		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(), lease: db.Lease(),
 		lead:  func(ctx context.Context, f func(context.Context) error) error { return db.Lead(ctx, "jobs", f) },
 		ready: ready, reindex: db.Reindex, close: func() error { db.Close(); return nil },
 	}, nil
