@@ -176,10 +176,7 @@ func (r *Rule) describe() string {
 	case Untagged:
 		what = "untagged images"
 	default:
-		var entries []string
-		for _, p := range s.TagPatterns {
-			entries = append(entries, p)
-		}
+		entries := slices.Clone(s.TagPatterns)
 		for _, p := range s.TagPrefixes {
 			entries = append(entries, p+"…")
 		}

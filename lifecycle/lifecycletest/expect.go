@@ -57,29 +57,30 @@ type Expectation struct {
 	reason lifecycle.Reason     // "" for any
 }
 
-// Expires: the rule of a priority deletes the images.
+// Expires says that the rule of a priority deletes the images.
 func Expires(rule int64, names ...string) Expectation {
 	return Expectation{names: names, action: lifecycle.Expire, rule: rule, via: lifecycle.ViaRule}
 }
 
-// Archives: the rule of a priority moves the images to the archive.
+// Archives says that the rule of a priority moves the images to the archive.
 func Archives(rule int64, names ...string) Expectation {
 	return Expectation{names: names, action: lifecycle.Transition, rule: rule, via: lifecycle.ViaRule}
 }
 
-// Untags: the rule of a priority removes tags of the images
+// Untags says that the rule of a priority removes tags of the images
 // ([lifecycle.RuleExtension.TagsOnly]).
 func Untags(rule int64, names ...string) Expectation {
 	return Expectation{names: names, action: lifecycle.Untag, rule: rule, via: lifecycle.ViaRule}
 }
 
-// Follows: the images go, or are archived, with their subject or their index.
+// Follows says that the images go, or are archived, with their subject or their
+// index.
 func Follows(names ...string) Expectation {
 	return Expectation{names: names, via: lifecycle.ViaSubject}
 }
 
-// Keeps: the images stay, for a reason or, with "", for any. Those that no
-// expectation names must stay as well.
+// Keeps says that the images stay, for a reason or, with "", for any. Those that
+// no expectation names must stay as well.
 func Keeps(reason lifecycle.Reason, names ...string) Expectation {
 	return Expectation{names: names, action: lifecycle.Keep, reason: reason}
 }
