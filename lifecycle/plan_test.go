@@ -135,8 +135,14 @@ func TestLongChains(t *testing.T) {
 	if got := lifecycle.Evaluate(p, lists, Now()).Summary(); got.Expiring != 1 || got.Blocked != n-1 {
 		t.Errorf("%+v", got)
 	}
-	if got := lifecycle.Evaluate(with(t, p, lifecycle.Options{SamePassChildren: true}), lists, Now()).Summary(); got.Expiring != n {
+	plan := lifecycle.Evaluate(with(t, p, lifecycle.Options{SamePassChildren: true}), lists, Now())
+	if got := plan.Summary(); got.Expiring != n {
 		t.Errorf("in one pass %+v", got)
+	}
+	for j, i := range plan.Order() {
+		if i != j {
+			t.Fatalf("image %d is number %d: lists go first", i, j)
+		}
 	}
 	if got := lifecycle.Evaluate(extended(t, p, lifecycle.Extensions{Units: true}), lists, Now()).Summary(); got.Expiring != 1 || got.Following != n-1 {
 		t.Errorf("as one unit %+v", got)

@@ -190,14 +190,14 @@ func TestOracle(t *testing.T) {
 func TestManyEntries(t *testing.T) {
 	w := &world{rand.New(rand.NewPCG(1, 9)), worldNow}
 	acts := 0
-	for round := range uint64(20) {
+	for round := range uint64(5) {
 		var rules []Rule
 		for i := range 40 {
 			s := Selection{TagStatus: Tagged, CountType: ImageCountMoreThan, CountNumber: int64(1 + i%2)}
 			for j := range 1 + i%4 {
 				letter := string(rune('a' + (i*3+j)%26))
 				if i%3 == 0 {
-					s.TagPrefixes = append(s.TagPrefixes, letter+fmt.Sprint(i*5+j)[:1])
+					s.TagPrefixes = append(s.TagPrefixes, letter+fmt.Sprint(i*5 + j)[:1])
 				} else {
 					s.TagPatterns = append(s.TagPatterns, one(w, letter+"*", "*"+letter, "*"+letter+"*", letter+"*"+fmt.Sprint(i%10)))
 				}
@@ -211,7 +211,7 @@ func TestManyEntries(t *testing.T) {
 		if p.match.words < 2 {
 			t.Fatalf("only %d entries", len(p.match.entries))
 		}
-		images := make([]Image, 60)
+		images := make([]Image, 40)
 		for i := range images {
 			images[i] = Image{Digest: worldDigest(i), PushedAt: w.now.Add(-time.Duration(w.IntN(100)) * time.Hour)}
 			for range w.IntN(5) {
@@ -221,7 +221,7 @@ func TestManyEntries(t *testing.T) {
 		compare(t, round, p, images, w.now)
 		acts += len(Evaluate(p, images, w.now).Order())
 	}
-	if acts < 100 {
+	if acts < 30 {
 		t.Errorf("rules act on %d images only", acts)
 	}
 }
