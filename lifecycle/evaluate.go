@@ -144,8 +144,7 @@ func (e *evaluation) matchAll() {
 			mk.reason = reasonUnitStays
 			continue
 		}
-		class := m.of(im.StorageClass)
-		mk.rules = m.rules(im.Tags, e.seen) & class
+		mk.rules = m.rules(im.Tags, e.seen) & m.of(im.StorageClass)
 		pushed := instant(im.pushTime())
 		if pushed != unknown && (mk.rules&e.counted != 0 || newest > 0) {
 			e.keys = append(e.keys, sortable(pushed))
@@ -153,7 +152,7 @@ func (e *evaluation) matchAll() {
 		}
 		if mk.rules == 0 {
 			mk.reason = reasonNoRule
-			if class == 0 && im.class() != Standard && im.class() != Archive {
+			if c := im.class(); c != Standard && c != Archive {
 				mk.reason = reasonClass
 			}
 			continue

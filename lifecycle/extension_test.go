@@ -252,13 +252,13 @@ func TestOptions(t *testing.T) {
 	}
 
 	cold := policy(t, "1 transition v* pulled 10")
-	pulls := []lifecycle.Image{Image("v1", PushedDaysAgo(50)), Image("v2", PushedDaysAgo(50), PulledDaysAgo(3)), Image("v3", NoPushTime())}
+	pulls := []lifecycle.Image{Image("v1", PushedDaysAgo(50)), Image("v2", PushedDaysAgo(50), PulledDaysAgo(3)), Image("v3", NoPushTime()), Image("v4", PushedDaysAgo(10))}
 	Expect(t, cold, pulls, Now(), Archives(1, "v1"), Keeps(lifecycle.ReasonTimeUnknown, "v3"))
 	since := with(t, cold, lifecycle.Options{PullsSince: DaysLater(-5)})
-	plan = Expect(t, since, pulls, Now(), Keeps(lifecycle.ReasonPullsUnknown, "v1"))
+	plan = Expect(t, since, pulls, Now(), Keeps(lifecycle.ReasonPullsUnknown, "v1"), Keeps(lifecycle.ReasonYoung, "v2", "v4"), Keeps(lifecycle.ReasonTimeUnknown, "v3"))
 	if v := plan.Verdict(0); !strings.Contains(v.String(), "pulls are only known since 2025-12-27T12:00:00Z") {
 		t.Error(v)
 	}
-	Expect(t, since, pulls, DaysLater(5))
-	Expect(t, since, pulls, DaysLater(6), Archives(1, "v1"))
+	Expect(t, since, pulls, DaysLater(5), Keeps(lifecycle.ReasonPullsUnknown, "v1", "v4"))
+	Expect(t, since, pulls, DaysLater(6), Archives(1, "v1", "v4"))
 }

@@ -127,9 +127,17 @@ func comparePattern(t *testing.T, entry, tag string, prefix bool) {
 	if got := pat.match(tag); got != want {
 		t.Fatalf("%q on %q: %v, %s says %v", entry, tag, got, expr, want)
 	}
-	other := Rule{Priority: 2, Selection: Selection{TagStatus: Tagged, TagPatterns: []string{"x*", "*y", "*z*"}}}
-	p := &Policy{rules: []Rule{rule, other}}
-	p.compile()
+	few := Rule{Priority: 2, Selection: Selection{TagStatus: Tagged, TagPatterns: []string{"x*", "*y", "*z*"}}}
+	more := Rule{Priority: 3, Selection: Selection{TagStatus: Tagged, TagPatterns: []string{"*q*", "*ba*", "*ab*aa*", "*12*"}}}
+	for _, rules := range [][]Rule{{rule, few}, {rule, few, more}} {
+		p := &Policy{rules: rules}
+		p.compile()
+		comparePolicy(t, p, re, entry, tag, want)
+	}
+}
+
+func comparePolicy(t *testing.T, p *Policy, re *regexp.Regexp, entry, tag string, want bool) {
+	t.Helper()
 	seen := make([]uint64, p.match.words)
 	for _, tags := range [][]string{{tag}, {tag, "x", "xyz"}, {"", tag}} {
 		alone := want
@@ -178,7 +186,7 @@ func TestPatterns(t *testing.T) {
 		}
 		return string(b)
 	}
-	for range 8_000 {
+	for range 4_000 {
 		entry := text("aaab*", rnd.IntN(20))
 		comparePattern(t, entry, text("aaab", rnd.IntN(20)), rnd.IntN(4) == 0)
 		comparePattern(t, entry, strings.ReplaceAll(entry, "*", text("ab", rnd.IntN(4))), rnd.IntN(4) == 0)

@@ -10,7 +10,7 @@ import (
 // graph is which images list, and which refer to, which. Images are their
 // indexes. It takes a few allocations, whatever the number of images.
 type graph struct {
-	slots []uint32 // images+1 by the hash of their digests, open addressing
+	slots []uint64 // the hash of a digest, its low half replaced by the image, from 1; open addressing
 	seed  maphash.Seed
 
 	start   []uint32 // the lists of image i are parents[start[i]:start[i+1]]
@@ -33,26 +33,31 @@ func (p *Plan) index() {
 	}
 	g := &p.graph
 	g.seed = maphash.MakeSeed()
-	g.slots = make([]uint32, 1<<bits.Len(uint(2*len(p.images)+1)))
+	g.slots = make([]uint64, 1<<bits.Len(uint(2*len(p.images)+1)))
 	for i := range p.images {
-		at := g.slot(p.images[i].Digest)
+		h := maphash.String(g.seed, string(p.images[i].Digest))
+		at := g.slot(h)
 		for g.slots[at] != 0 {
 			at = (at + 1) & (len(g.slots) - 1)
 		}
-		g.slots[at] = uint32(i) + 1
+		g.slots[at] = h&^lowHalf | uint64(i+1)
 	}
 }
 
-func (g *graph) slot(d digest.Digest) int {
-	return int(maphash.String(g.seed, string(d)) & uint64(len(g.slots)-1))
-}
+const lowHalf = 1<<32 - 1
+
+// slot is where a hash is looked for first. Slots tell hashes apart by their high
+// halves, so it takes the low one.
+func (g *graph) slot(hash uint64) int { return int(hash & lowHalf & uint64(len(g.slots)-1)) }
 
 // find calls f with each image that has the digest: one, if images are as they
 // should be.
 func (p *Plan) find(d digest.Digest, f func(i uint32)) {
 	g := &p.graph
-	for at := g.slot(d); g.slots[at] != 0; at = (at + 1) & (len(g.slots) - 1) {
-		if i := g.slots[at] - 1; p.images[i].Digest == d {
+	h := maphash.String(g.seed, string(d))
+	for at := g.slot(h); g.slots[at] != 0; at = (at + 1) & (len(g.slots) - 1) {
+		s := g.slots[at]
+		if i := uint32(s) - 1; (s^h)&^lowHalf == 0 && p.images[i].Digest == d {
 			f(i)
 		}
 	}
@@ -65,33 +70,34 @@ func (p *Plan) linkLists() {
 		return
 	}
 	g.linked = true
-	edges := false
+	n := 0
 	for i := range p.images {
-		edges = edges || len(p.images[i].Manifests) > 0
+		n += len(p.images[i].Manifests)
 	}
-	if !edges {
+	if n == 0 {
 		return
 	}
 	p.index()
 	g.start = make([]uint32, len(p.images)+1)
+	type edge struct{ child, parent uint32 }
+	edges := make([]edge, 0, n)
 	for i := range p.images {
 		for _, child := range p.images[i].Manifests {
-			p.find(child, func(c uint32) { g.start[c+1]++ })
+			p.find(child, func(c uint32) {
+				edges = append(edges, edge{c, uint32(i)})
+				g.start[c+1]++
+			})
 		}
 	}
 	for i := range p.images {
 		g.start[i+1] += g.start[i]
 	}
-	g.parents = make([]uint32, g.start[len(p.images)])
+	g.parents = make([]uint32, len(edges))
 	next := make([]uint32, len(p.images))
 	copy(next, g.start)
-	for i := range p.images {
-		for _, child := range p.images[i].Manifests {
-			p.find(child, func(c uint32) {
-				g.parents[next[c]] = uint32(i)
-				next[c]++
-			})
-		}
+	for _, e := range edges {
+		g.parents[next[e.child]] = e.parent
+		next[e.child]++
 	}
 }
 

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ type oracle struct {
 	images []Image
 	now    time.Time
 	wrong  string
+	exprs  map[string]*regexp.Regexp
 }
 
 // outcome is what the oracle says of an image.
@@ -69,7 +71,7 @@ var wrongs = []string{
 }
 
 func newOracle(p *Policy, images []Image, now time.Time) *oracle {
-	return &oracle{rules: p.Rules(), opts: p.Options(), ext: p.Extensions(), images: images, now: now}
+	return &oracle{rules: p.Rules(), opts: p.Options(), ext: p.Extensions(), images: images, now: now, exprs: map[string]*regexp.Regexp{}}
 }
 
 func (o *oracle) is(wrong string) bool { return o.wrong == wrong }
@@ -122,22 +124,26 @@ func (o *oracle) unit(i int) bool {
 }
 
 func (o *oracle) matches(entry, tag string, prefix bool) bool {
-	var expr string
-	for _, c := range entry {
-		if c == '*' && !prefix {
-			expr += "(?s:.*)"
-		} else {
-			expr += regexp.QuoteMeta(string(c))
+	key := fmt.Sprint(prefix, entry)
+	if o.exprs[key] == nil {
+		var expr string
+		for _, c := range entry {
+			if c == '*' && !prefix {
+				expr += "(?s:.*)"
+			} else {
+				expr += regexp.QuoteMeta(string(c))
+			}
 		}
+		if o.opts.IgnoreCase {
+			expr = "(?i)" + expr
+		}
+		expr = "^(?:" + expr + ")"
+		if !prefix && !o.is("pattern not anchored at its end") {
+			expr += "$"
+		}
+		o.exprs[key] = regexp.MustCompile(expr)
 	}
-	if o.opts.IgnoreCase {
-		expr = "(?i)" + expr
-	}
-	expr = "^(?:" + expr + ")"
-	if !prefix && !o.is("pattern not anchored at its end") {
-		expr += "$"
-	}
-	return regexp.MustCompile(expr).MatchString(tag)
+	return o.exprs[key].MatchString(tag)
 }
 
 func (o *oracle) hasTag(im *Image, entry string, prefix bool) bool {

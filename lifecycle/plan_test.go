@@ -44,6 +44,23 @@ func TestUnknownTimesKeep(t *testing.T) {
 	}
 }
 
+func TestStorageClassesThatNoRuleSees(t *testing.T) {
+	class := func(c lifecycle.StorageClass) Option { return func(im *lifecycle.Image) { im.StorageClass = c } }
+	old := PushedDaysAgo(900)
+	images := []lifecycle.Image{
+		Image("a", old, class(lifecycle.Activating)), Image("b", old, class("glacier")), Image("c", old, ArchivedDaysAgo(500)), Image("d", old, class(lifecycle.Standard)),
+		Untagged("e", old, class(lifecycle.Activating), RefersTo(Image("gone"))),
+	}
+	plan := Expect(t, policy(t, "1 expire any pushed 1"), images, Now(), Expires(1, "d"), Keeps(lifecycle.ReasonClass, "a", "b", "e"), Keeps(lifecycle.ReasonNoRule, "c"))
+	for i, want := range []string{"on its way back from the archive", `its storage class "glacier" is not known`} {
+		if s := plan.Verdict(i).String(); !strings.Contains(s, want) {
+			t.Errorf("%q does not say %q", s, want)
+		}
+	}
+	Expect(t, policy(t, "1 expire any archived 90"), images, Now(), Expires(1, "c"), Keeps(lifecycle.ReasonClass, "a", "b", "e"), Keeps(lifecycle.ReasonNoRule, "d"))
+	Expect(t, policy(t, "1 expire x count 1"), images[:2], Now(), Keeps(lifecycle.ReasonClass, "a", "b"))
+}
+
 func TestTimesInTheFutureAreNewest(t *testing.T) {
 	images := []lifecycle.Image{Image("v1", PushedDaysAgo(-3)), Image("v2", PushedDaysAgo(2)), Image("v3", PushedDaysAgo(-100*365))}
 	Expect(t, policy(t, "1 expire v* count 1"), images, Now(), Expires(1, "v1", "v2"))
@@ -118,8 +135,14 @@ func TestLongChains(t *testing.T) {
 	if got := lifecycle.Evaluate(p, lists, Now()).Summary(); got.Expiring != 1 || got.Blocked != n-1 {
 		t.Errorf("%+v", got)
 	}
-	if got := lifecycle.Evaluate(with(t, p, lifecycle.Options{SamePassChildren: true}), lists, Now()).Summary(); got.Expiring != n {
+	plan := lifecycle.Evaluate(with(t, p, lifecycle.Options{SamePassChildren: true}), lists, Now())
+	if got := plan.Summary(); got.Expiring != n {
 		t.Errorf("in one pass %+v", got)
+	}
+	for j, i := range plan.Order() {
+		if i != j {
+			t.Fatalf("image %d is number %d: lists go first", i, j)
+		}
 	}
 	if got := lifecycle.Evaluate(extended(t, p, lifecycle.Extensions{Units: true}), lists, Now()).Summary(); got.Expiring != 1 || got.Following != n-1 {
 		t.Errorf("as one unit %+v", got)

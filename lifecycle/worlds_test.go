@@ -186,6 +186,46 @@ func TestOracle(t *testing.T) {
 	}
 }
 
+// TestManyEntries has more entries than a word has bits.
+func TestManyEntries(t *testing.T) {
+	w := &world{rand.New(rand.NewPCG(1, 9)), worldNow}
+	acts := 0
+	for round := range uint64(5) {
+		var rules []Rule
+		for i := range 40 {
+			s := Selection{TagStatus: Tagged, CountType: ImageCountMoreThan, CountNumber: int64(1 + i%2)}
+			for j := range 1 + i%4 {
+				letter := string(rune('a' + (i*3+j)%26))
+				if i%3 == 0 {
+					s.TagPrefixes = append(s.TagPrefixes, letter+fmt.Sprint(i*5 + j)[:1])
+				} else {
+					s.TagPatterns = append(s.TagPatterns, one(w, letter+"*", "*"+letter, "*"+letter+"*", letter+"*"+fmt.Sprint(i%10)))
+				}
+			}
+			rules = append(rules, Rule{Priority: int64(i + 1), Selection: s, Action: Action{Type: Expire}})
+		}
+		p, err := New(slices.DeleteFunc(rules, func(r Rule) bool { return r.Priority%3 == 1 && r.Priority > 22 })...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.match.words < 2 {
+			t.Fatalf("only %d entries", len(p.match.entries))
+		}
+		images := make([]Image, 40)
+		for i := range images {
+			images[i] = Image{Digest: worldDigest(i), PushedAt: w.now.Add(-time.Duration(w.IntN(100)) * time.Hour)}
+			for range w.IntN(5) {
+				images[i].Tags = append(images[i].Tags, string(rune('a'+w.IntN(26)))+fmt.Sprint(w.IntN(300))+string(rune('a'+w.IntN(26))))
+			}
+		}
+		compare(t, round, p, images, w.now)
+		acts += len(Evaluate(p, images, w.now).Order())
+	}
+	if acts < 30 {
+		t.Errorf("rules act on %d images only", acts)
+	}
+}
+
 func describeImages(images []Image) (s string) {
 	for i, im := range images {
 		s += fmt.Sprintf("\n%d %s %q pushed %v pulled %v archived %v restored %v class %q subject %s lists %s", i, im.Digest, im.Tags,
