@@ -12,7 +12,7 @@ import (
 	"github.com/wharfage/wharfage/manifest/memmanifest"
 )
 
-const keepTwo = `{"rules":[{"rulePriority":1,"description":"keep two releases","selection":{"tagStatus":"tagged","tagPatternList":["v*"],
+const keepTwoReleases = `{"rules":[{"rulePriority":1,"description":"keep two releases","selection":{"tagStatus":"tagged","tagPatternList":["v*"],
 	"countType":"imageCountMoreThan","countNumber":2},"action":{"type":"expire"}}]}`
 
 // releases are a repository with one release a day, of which the first has a
@@ -42,7 +42,7 @@ func releases(ctx context.Context) (*memmanifest.Store, time.Time) {
 func ExampleRunner_Run() {
 	ctx := context.Background()
 	store, today := releases(ctx)
-	policy, err := lifecycle.Parse(keepTwo)
+	policy, err := lifecycle.Parse(keepTwoReleases)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -69,7 +69,7 @@ func ExampleRunner_Run() {
 func ExampleRunner_Run_dry() {
 	ctx := context.Background()
 	store, today := releases(ctx)
-	policy, err := lifecycle.Parse(keepTwo)
+	policy, err := lifecycle.Parse(keepTwoReleases)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -139,7 +139,7 @@ func ExampleImages() {
 		fmt.Println(err)
 		return
 	}
-	policy, err := lifecycle.Parse(keepTwo)
+	policy, err := lifecycle.Parse(keepTwoReleases)
 	if err != nil {
 		fmt.Println(err)
 		return

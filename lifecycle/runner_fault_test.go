@@ -63,7 +63,7 @@ func faultStore(docs []doc) (*memmanifest.Store, *mempulls.Store) {
 func TestRunnerUnderFaults(t *testing.T) {
 	tried, most := 0, 0
 	for name, w := range faultWorlds {
-		p, err := policy(w.policy).With(w.opts)
+		p, err := parsed(w.policy).With(w.opts)
 		must(err)
 		s, a := faultStore(w.docs)
 		r := runner(s)

@@ -66,7 +66,7 @@ func (s *court) judging() manifest.Store {
 // race lets policies run beside pushes, retags, deletions, and pushes of indexes
 // and referrers, until d is over or something is wrong.
 func race(ctx context.Context, run runFunc, seed uint64, d time.Duration) (*court, error) {
-	p, err := policy(expireOld).With(lifecycle.Options{SamePassChildren: true})
+	p, err := parsed(expireOld).With(lifecycle.Options{SamePassChildren: true})
 	must(err)
 	s := &court{Store: &memmanifest.Store{MissingBlobs: memmanifest.Unchecked}, policy: p}
 	ctx, stop := context.WithTimeout(ctx, d)

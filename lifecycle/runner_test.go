@@ -72,7 +72,7 @@ func must(err error) {
 	}
 }
 
-func policy(text string) *lifecycle.Policy {
+func parsed(text string) *lifecycle.Policy {
 	p, err := lifecycle.Parse(text)
 	must(err)
 	return p
@@ -173,7 +173,7 @@ var runnerClauses = []struct {
 	{"what the policy says goes, and a second run changes nothing", func(ctx context.Context, run runFunc) error {
 		docs := []doc{image("old", 20, "v1", "v2"), image("older", 30), image("young", 5, "v3"), image("kept", 30, "keep-1")}
 		s := newStore(docs...)
-		report, err := run(ctx, runner(s), policy(expireOld))
+		report, err := run(ctx, runner(s), parsed(expireOld))
 		if err != nil {
 			return err
 		}
@@ -183,7 +183,7 @@ var runnerClauses = []struct {
 		if len(report.Acted) != 2 || report.Acted[0].Image.Digest != docs[1].digest() || report.Acted[1].Image.Digest != docs[0].digest() {
 			return fmt.Errorf("acted on %+v, want older and then old", report.Acted)
 		}
-		if report, err = run(ctx, runner(s), policy(expireOld)); err != nil || len(report.Acted) != 0 {
+		if report, err = run(ctx, runner(s), parsed(expireOld)); err != nil || len(report.Acted) != 0 {
 			return fmt.Errorf("a second run acts on %+v, %v", report.Acted, err)
 		}
 		return nil
@@ -210,7 +210,7 @@ var runnerClauses = []struct {
 				c = nil
 				return s.Apply(ctx, repo, change)
 			}
-			report, err := run(ctx, runner(meddling), policy(expireOld))
+			report, err := run(ctx, runner(meddling), parsed(expireOld))
 			if err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
@@ -236,7 +236,7 @@ var runnerClauses = []struct {
 				}
 				return s.Apply(ctx, repo, c)
 			}}
-			report, err := run(ctx, runner(meddling), policy(text))
+			report, err := run(ctx, runner(meddling), parsed(text))
 			if err != nil {
 				return err
 			}
@@ -256,7 +256,7 @@ var runnerClauses = []struct {
 		index := doc{name: "index", tags: []string{"v1"}, at: daysAgo(20), children: []digest.Digest{child.digest(), inner.digest()}}
 		docs := []doc{leaf, child, inner, index}
 		s := newStore(docs...)
-		report, err := run(ctx, runner(s), policy(expireOld))
+		report, err := run(ctx, runner(s), parsed(expireOld))
 		if err != nil {
 			return err
 		}
@@ -266,7 +266,7 @@ var runnerClauses = []struct {
 		if len(report.Failures) != 3 || report.Failures[0].Code != lifecycle.FailureListed {
 			return fmt.Errorf("failures are %+v", report.Failures)
 		}
-		together, err := policy(expireOld).With(lifecycle.Options{SamePassChildren: true})
+		together, err := parsed(expireOld).With(lifecycle.Options{SamePassChildren: true})
 		must(err)
 		s = newStore(docs...)
 		watched := &hooked{Store: s, apply: func(ctx context.Context, repo string, c manifest.Change) error {
@@ -292,7 +292,7 @@ var runnerClauses = []struct {
 			}
 			return stripped(s, docs)
 		}}
-		if _, err := run(ctx, runner(watched), policy(expireOld)); err != nil {
+		if _, err := run(ctx, runner(watched), parsed(expireOld)); err != nil {
 			return err
 		}
 		if err := want(s, docs); err != nil {
@@ -321,7 +321,7 @@ var runnerClauses = []struct {
 				}
 				return s.Apply(ctx, repo, c)
 			}}
-			report, err := run(ctx, runner(meddling), policy(expireOld))
+			report, err := run(ctx, runner(meddling), parsed(expireOld))
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
@@ -345,7 +345,7 @@ var runnerClauses = []struct {
 		s := newStore(docs...)
 		r := runner(s)
 		r.Confirm = false
-		_, err := run(ctx, r, policy(expireOld))
+		_, err := run(ctx, r, parsed(expireOld))
 		share, ok := errors.AsType[*lifecycle.ShareError](err)
 		if !ok || share.Going != 3 || share.Of != 8 || share.Max != 0.25 || !errors.Is(err, lifecycle.ErrShare) {
 			return fmt.Errorf("the run ends with %v, want 3 of 8", err)
@@ -359,7 +359,7 @@ var runnerClauses = []struct {
 			s, r := newStore(docs...), r
 			r.Manifests = s
 			change(&r)
-			if report, err := run(ctx, r, policy(expireOld)); err != nil || len(report.Acted) != 3 {
+			if report, err := run(ctx, r, parsed(expireOld)); err != nil || len(report.Acted) != 3 {
 				return fmt.Errorf("%+v: %d went, %v", r, len(report.Acted), err)
 			}
 		}
@@ -381,7 +381,7 @@ var runnerClauses = []struct {
 			h := &hooked{Store: s}
 			r := runner(h)
 			make(&r, h)
-			if _, err := run(ctx, r, policy(expireOld)); !errors.Is(err, broken) {
+			if _, err := run(ctx, r, parsed(expireOld)); !errors.Is(err, broken) {
 				return fmt.Errorf("%s: the run ends with %v", name, err)
 			}
 			if err := want(s, docs, "old", "older", "oldest"); err != nil {
@@ -391,7 +391,7 @@ var runnerClauses = []struct {
 		// A store that has forgotten its tags for a moment.
 		s := newStore(docs...)
 		h := &hooked{Store: s, quiet: true, tags: func(int) error { return broken }}
-		if _, err := run(ctx, runner(h), policy(expireOld)); err != nil {
+		if _, err := run(ctx, runner(h), parsed(expireOld)); err != nil {
 			return err
 		}
 		return want(s, docs, "old", "older")
@@ -399,7 +399,7 @@ var runnerClauses = []struct {
 	{"an odd clock refuses the run", func(ctx context.Context, run runFunc) error {
 		docs := []doc{image("old", 20, "v1"), image("new", -1, "v2")}
 		oddly := func(what string, r lifecycle.Runner, s manifest.Reader, left ...string) error {
-			if _, err := run(ctx, r, policy(expireOld)); !errors.Is(err, lifecycle.ErrClock) {
+			if _, err := run(ctx, r, parsed(expireOld)); !errors.Is(err, lifecycle.ErrClock) {
 				return fmt.Errorf("%s: the run ends with %v", what, err)
 			}
 			return want(s, docs, left...)
@@ -419,7 +419,7 @@ var runnerClauses = []struct {
 		s = newStore(docs[0])
 		r := runner(s)
 		r.Last, r.Interval = now.AddDate(0, 0, -1), 24*time.Hour
-		if _, err := run(ctx, r, policy(expireOld)); err != nil {
+		if _, err := run(ctx, r, parsed(expireOld)); err != nil {
 			return err
 		}
 		return want(s, docs)
@@ -431,7 +431,7 @@ var runnerClauses = []struct {
 			index := doc{name: fmt.Sprint("index ", i), tags: []string{fmt.Sprint("v", i)}, at: daysAgo(20 + float64(i)), children: []digest.Digest{child.digest()}}
 			docs = append(docs, child, index, doc{name: fmt.Sprint("signature ", i), at: daysAgo(20), subject: index.digest()})
 		}
-		p, err := policy(expireOld).With(lifecycle.Options{SamePassChildren: true})
+		p, err := parsed(expireOld).With(lifecycle.Options{SamePassChildren: true})
 		must(err)
 		for at := 1; at <= len(docs); at++ {
 			s, n := newStore(docs...), 0
@@ -471,7 +471,7 @@ var runnerClauses = []struct {
 			r := runner(s)
 			r.Dry = dry
 			r.Each = func(o lifecycle.Outcome) { told[i] = append(told[i], fmt.Sprint(o.N, o.Of, o.Verdict, o.Failure)) }
-			report, err := run(ctx, r, policy(expireOld))
+			report, err := run(ctx, r, parsed(expireOld))
 			if err != nil {
 				return err
 			}
@@ -493,7 +493,7 @@ var runnerClauses = []struct {
 		subject := image("old", 20, "v1")
 		docs := []doc{subject, {name: "signature", at: daysAgo(19), subject: subject.digest()}, image("young", 5)}
 		s := newStore(docs...)
-		if _, err := run(ctx, runner(s), policy(archiveOld)); err != nil {
+		if _, err := run(ctx, runner(s), parsed(archiveOld)); err != nil {
 			return err
 		}
 		if err := want(s, docs, "old (archive)", "signature (archive)", "young"); err != nil {
@@ -506,7 +506,7 @@ var runnerClauses = []struct {
 			}
 			return s.Apply(ctx, repo, c)
 		}}
-		report, err := run(ctx, runner(without), policy(archiveOld))
+		report, err := run(ctx, runner(without), parsed(archiveOld))
 		if err != nil {
 			return err
 		}
@@ -523,7 +523,7 @@ var runnerClauses = []struct {
 			must(s.Apply(ctx, repo, manifest.Change{Classes: []manifest.ClassMove{{Digest: old.digest()}}, At: now}))
 			return s.Apply(ctx, repo, c)
 		}}
-		if _, err := run(ctx, runner(meddling), policy(expireArchive)); err != nil {
+		if _, err := run(ctx, runner(meddling), parsed(expireArchive)); err != nil {
 			return err
 		}
 		if err := want(s, []doc{old}, "old"); err != nil {
@@ -531,7 +531,7 @@ var runnerClauses = []struct {
 		}
 		s = newStore(old)
 		must(s.Apply(ctx, testRepo, manifest.Change{Classes: []manifest.ClassMove{{Digest: old.digest(), To: manifest.Archive}}, At: daysAgo(100)}))
-		if _, err := run(ctx, runner(s), policy(expireArchive)); err != nil {
+		if _, err := run(ctx, runner(s), parsed(expireArchive)); err != nil {
 			return err
 		}
 		return want(s, []doc{old})
@@ -540,7 +540,7 @@ var runnerClauses = []struct {
 		unknown := doc{name: "unknown", tags: []string{"v1"}}
 		docs := []doc{unknown, {name: "orphan", subject: digest.FromString("gone")}}
 		s := newStore(docs...)
-		if _, err := run(ctx, runner(s), policy(expireOld)); err != nil {
+		if _, err := run(ctx, runner(s), parsed(expireOld)); err != nil {
 			return err
 		}
 		return want(s, docs, "unknown", "orphan")
@@ -563,7 +563,7 @@ var runnerClauses = []struct {
 			s := newStore(docs...)
 			r := runner(s)
 			r.Activity = c.a
-			if _, err := run(ctx, r, policy(archiveIdle)); err != nil {
+			if _, err := run(ctx, r, parsed(archiveIdle)); err != nil {
 				return err
 			}
 			if err := want(s, docs, c.want...); err != nil {
@@ -577,7 +577,7 @@ var runnerClauses = []struct {
 		s := newStore(docs...)
 		r := runner(s)
 		r.Limit = 2
-		report, err := run(ctx, r, policy(expireOld))
+		report, err := run(ctx, r, parsed(expireOld))
 		if err != nil || report.Later != 2 {
 			return fmt.Errorf("%d are left for later, %v", report.Later, err)
 		}
@@ -597,7 +597,7 @@ var runnerClauses = []struct {
 			}
 			return s.Apply(ctx, repo, c)
 		}}
-		report, err := run(ctx, runner(h), policy(expireOld))
+		report, err := run(ctx, runner(h), parsed(expireOld))
 		if !errors.Is(err, broken) {
 			return fmt.Errorf("the run ends with %v", err)
 		}
@@ -611,7 +611,7 @@ var runnerClauses = []struct {
 		return want(s, docs, "b")
 	}},
 	{"tags go alone where the policy says so", func(ctx context.Context, run runFunc) error {
-		p, err := policy(`{"rules":[{"rulePriority":1,"selection":{"tagStatus":"tagged","tagPatternList":["pr-*"],"countType":"sinceImagePushed","countUnit":"days","countNumber":10},"action":{"type":"expire"}}]}`).
+		p, err := parsed(`{"rules":[{"rulePriority":1,"selection":{"tagStatus":"tagged","tagPatternList":["pr-*"],"countType":"sinceImagePushed","countUnit":"days","countNumber":10},"action":{"type":"expire"}}]}`).
 			Extend(lifecycle.Extensions{Rules: []lifecycle.RuleExtension{{Priority: 1, TagsOnly: true}}})
 		must(err)
 		docs := []doc{image("a", 20, "pr-1", "v1", "pr-2"), image("b", 20, "pr-3")}
@@ -693,7 +693,7 @@ func changing(f func(*manifest.Change)) runFunc {
 	}
 }
 
-func with(f func(*lifecycle.Runner)) runFunc {
+func setting(f func(*lifecycle.Runner)) runFunc {
 	return func(ctx context.Context, r lifecycle.Runner, p *lifecycle.Policy) (lifecycle.Report, error) {
 		f(&r)
 		return r.Run(ctx, testRepo, p)
@@ -749,15 +749,15 @@ func TestRunnerClausesReject(t *testing.T) {
 		"acts on children first":     {inOrder(reverse), "an index goes before"},
 		"acts on referrers first":    {inOrder(reverse), "a referrer goes after"},
 		"acts on the youngest first": {inOrder(reverse), "no more go than the Limit"},
-		"ignores the limit":          {with(func(r *lifecycle.Runner) { r.Limit = 0 }), "no more go than the Limit"},
-		"ignores the cap":            {with(func(r *lifecycle.Runner) { r.Confirm = true }), "a run that would remove too many"},
-		"ignores the cap (tags)":     {with(func(r *lifecycle.Runner) { r.Confirm = true }), "tags go alone"},
+		"ignores the limit":          {setting(func(r *lifecycle.Runner) { r.Limit = 0 }), "no more go than the Limit"},
+		"ignores the cap":            {setting(func(r *lifecycle.Runner) { r.Confirm = true }), "a run that would remove too many"},
+		"ignores the cap (tags)":     {setting(func(r *lifecycle.Runner) { r.Confirm = true }), "tags go alone"},
 		"takes a part for the whole": {func(ctx context.Context, r lifecycle.Runner, p *lifecycle.Policy) (lifecycle.Report, error) {
 			r.Manifests.(*hooked).quiet = true
 			return r.Run(ctx, testRepo, p)
 		}, "what cannot be read"},
-		"does without pulls":    {with(func(r *lifecycle.Runner) { r.Activity = nil }), "what cannot be read"},
-		"ignores the last run":  {with(func(r *lifecycle.Runner) { r.Last = time.Time{} }), "an odd clock"},
+		"does without pulls":    {setting(func(r *lifecycle.Runner) { r.Activity = nil }), "what cannot be read"},
+		"ignores the last run":  {setting(func(r *lifecycle.Runner) { r.Last = time.Time{} }), "an odd clock"},
 		"believes in the clock": {inOrder(func(order []int) []int { return order }), "an odd clock"},
 		"goes on when cancelled": {func(ctx context.Context, r lifecycle.Runner, p *lifecycle.Policy) (lifecycle.Report, error) {
 			return r.Run(context.WithoutCancel(ctx), testRepo, p)
@@ -795,7 +795,7 @@ func TestRunnerClausesReject(t *testing.T) {
 			r.Manifests = h
 			return r.Run(ctx, testRepo, p)
 		}, "unknown times"},
-		"takes no pulls for none": {with(func(r *lifecycle.Runner) {
+		"takes no pulls for none": {setting(func(r *lifecycle.Runner) {
 			if r.Activity == nil {
 				r.Activity = &mempulls.Store{Now: func() time.Time { return daysAgo(1000) }}
 				must(r.Activity.Touch(context.Background(), testRepo, nil))

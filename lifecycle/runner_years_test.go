@@ -73,7 +73,7 @@ type life struct {
 
 func newLife(t *testing.T) *life {
 	l := &life{
-		t: t, h: wharfage.NewMemory(), rules: policy(yearsPolicy), rng: rand.New(rand.NewPCG(1, 2)),
+		t: t, h: wharfage.NewMemory(), rules: parsed(yearsPolicy), rng: rand.New(rand.NewPCG(1, 2)),
 		begin:        time.Date(2026, 1, 1, 3, 0, 0, 0, time.UTC),
 		acknowledged: map[digest.Digest]bool{}, subjects: map[digest.Digest]digest.Digest{},
 	}
