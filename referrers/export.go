@@ -114,7 +114,7 @@ func tags(s Step) string {
 // short is a digest as people compare them.
 func short(d digest.Digest) string {
 	algorithm, encoded, _ := strings.Cut(string(d), ":")
-	return clip(printable(algorithm), 30) + ":" + printable(encoded[:min(len(encoded), 12)])
+	return clip(printable(algorithm), 30) + ":" + printable(strings.ToValidUTF8(encoded[:min(len(encoded), 12)], ""))
 }
 
 // printable replaces what has no shape of its own, and bytes that are no

@@ -140,7 +140,7 @@ func (d *drawing) draw(columns, rows int, failed error) {
 		d.box(b)
 	}
 	if failed != nil {
-		fmt.Fprintf(d, `<text x="%d" y="%d" font-size="12" fill="%s">%s</text>`+"\n", margin, height-margin, missingLine, escape("Incomplete: "+clip(reason(failed), max(40, width/7))))
+		fmt.Fprintf(d, `<text x="%d" y="%d" font-size="12" fill="%s">%s</text>`+"\n", margin, height-margin, missingLine, escape("Incomplete: "+clip(reason(failed), max(40, width/8))))
 	}
 	d.WriteString("</svg>\n")
 }
@@ -198,9 +198,14 @@ func (d *drawing) box(b box) {
 	if name = strings.TrimSpace(name); utf8.RuneCountInString(name) > characters {
 		name = strings.TrimPrefix(name, "application/")
 	}
-	foot := []string{what, tags(b.Step), d.note(b.Step)}
-	if foot[2] != "" && b.State != StateMissing {
-		foot[0] = "" // which the color says
+	foot := []string{what}
+	if b.State == StateNew {
+		if foot = []string{tags(b.Step), d.note(b.Step)}; foot[1] == "" { // else the color says what it is
+			foot = []string{what, foot[0]}
+		}
+	}
+	if name == "" {
+		name, foot = what, nil
 	}
 	if link != "" {
 		fmt.Fprintf(d, `<a href="%s">`, escape(visible(link)))
