@@ -21,10 +21,11 @@ const module = "github.com/wharfage/wharfage"
 var arrows = map[string]map[string]string{
 	"internal/ocidigest":      {},
 	"internal/strictjson":     {},
+	"internal/txtar":          {},
 	"internal/vectors":        {},
-	"lifecycle":               {},
+	"lifecycle":               {"internal/strictjson": "policies are read strictly", "manifest": "images are manifests, and plans become changes"},
 	"lifecycle/mempulls":      {"lifecycle": "its contract"},
-	"lifecycle/lifecycletest": {"lifecycle": "the contract it checks"},
+	"lifecycle/lifecycletest": {"lifecycle": "what it tests", "internal/txtar": "scenarios are files"},
 	"blob":                    {"internal/ocidigest": "digests are checked and computed in one place"},
 	"blob/memblob":            {"blob": "its contract"},
 	"blob/dirblob":            {"blob": "its contract", "internal/ocidigest": "a file name is a digest only if it is checked"},

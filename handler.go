@@ -61,6 +61,11 @@ type Handler struct {
 	// goroutine of the request, which waits for it.
 	OnCommit func(ctx context.Context, e manifest.Event)
 
+	// OnPull is told of each manifest that is got, by its digest, also if the answer
+	// is that the client has it. A HEAD is no pull: clients poll tags with it. It runs
+	// on the goroutine of the request, before the answer is sent.
+	OnPull func(r *http.Request, repo string, dgst digest.Digest)
+
 	// OnError is told of failures of the stores, which are answered with 5xx and
 	// no details. It runs on the goroutine of the request.
 	OnError func(r *http.Request, err error)

@@ -20,6 +20,12 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	if err != nil {
 		return err
 	}
+	if h.OnPull != nil {
+		h.OnPull(r, rt.repo, rec.Desc.Digest)
+	}
+	if isDigest(rt.ref) && !rec.PushedAt.IsZero() {
+		w.Header()["Last-Modified"] = []string{rec.PushedAt.UTC().Format(http.TimeFormat)}
+	}
 	if h.manifestHead(w, r, rec.Desc) {
 		w.Write(rec.Raw)
 	}

@@ -1,8 +1,8 @@
 package blob
 
 // Optional abilities of a store are interfaces of their own: [Mounter],
-// [Rereader], [Locator], [Redirector], [Catalog], [Guarded], [SessionLister],
-// [Sweeper]. A store has one by having its methods.
+// [Rereader], [Locator], [Redirector], [Catalog], [Guarded], [Promiser],
+// [SessionLister], [Sweeper]. A store has one by having its methods.
 
 // Able is implemented by stores that wrap another and do not know beforehand
 // which abilities that has. Methods would promise all of them for any store.

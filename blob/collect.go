@@ -17,7 +17,20 @@ var (
 	ErrUnguarded = errors.New("the store cannot tell whether a manifest needs a blob when it deletes one")
 	ErrClock     = errors.New("odd clock")
 	ErrShare     = errors.New("too much would go")
+	ErrLease     = errors.New("the lease is shorter than what the store has promised")
 )
+
+// LeaseError is a lease that is shorter than that of the store. It unwraps to
+// [ErrLease].
+type LeaseError struct {
+	Lease, Promised time.Duration
+}
+
+func (e *LeaseError) Error() string {
+	return fmt.Sprintf("lease %v: %v, which is %v", e.Lease, ErrLease, e.Promised)
+}
+
+func (e *LeaseError) Unwrap() error { return ErrLease }
 
 // ClockError is a time that cannot be right. It unwraps to [ErrClock].
 type ClockError struct {
@@ -41,8 +54,12 @@ type ShareError struct {
 }
 
 func (e *ShareError) Error() string {
-	return fmt.Sprintf("%d %ss with %d bytes would go, of %d with %d bytes, which is more than the share of %v that may go unconfirmed (MaxShare)",
-		e.Going.Count, e.Kind, e.Going.Bytes, e.Of.Count, e.Of.Bytes, e.Max)
+	what := fmt.Sprintf("%d of %d blobs", e.Going.Count, e.Of.Count)
+	if e.Kind == KindStray {
+		what = fmt.Sprintf("%d strays", e.Going.Count)
+	}
+	return fmt.Sprintf("%s with %d of %d bytes would go, which is more than the share of %v that may go unconfirmed (MaxShare)",
+		what, e.Going.Bytes, e.Of.Bytes, e.Max)
 }
 
 func (e *ShareError) Unwrap() error { return ErrShare }
@@ -54,8 +71,10 @@ type CollectOptions struct {
 	Needed func(ctx context.Context, repo string) iter.Seq2[digest.Digest, error]
 
 	// Lease is how long after its last touch a blob stays that no manifest needs;
-	// zero means 24h. Clients are left at least half of it between an answer that
-	// a blob is there and the push of the manifest. It is not to be shorter than that of the store.
+	// zero means what the store has promised, if it is a [Promiser], or else 24h. Clients
+	// are left at least half of it between an answer that a blob is there and the
+	// push of the manifest. It is not to be shorter than that of the store: a
+	// Promiser refuses that with *LeaseError.
 	Lease time.Duration
 	// SessionLease is how long a session stays that nobody continues, and how long
 	// a call may take before what it writes counts as stray; zero means 24h.
@@ -200,15 +219,17 @@ const (
 //
 // The report is valid with an error too, which is nil only if all could be
 // looked at and removed. Refused runs, which remove nothing: [ErrUnguarded], a
-// *[ClockError], a *[ShareError], the error of a list of repositories. All other errors
+// *[ClockError], a *[LeaseError], a *[ShareError], the error of a list of repositories. All other errors
 // are those of the report, after which the run went on, and that of ctx.
 //
 // The protocol between pushes and collections is checked in model/collect.pml.
 func Collect(ctx context.Context, s Store, o CollectOptions) (CollectReport, error) {
 	c := collection{s: s, CollectOptions: o}
-	c.defaults()
+	err := c.defaults(ctx)
 	c.report.At = c.now
-	err := c.admit()
+	if err == nil {
+		err = c.admit()
+	}
 	if err == nil {
 		err = c.plan(ctx)
 	}
@@ -232,12 +253,19 @@ type collection struct {
 	report          CollectReport
 }
 
-func (c *collection) defaults() {
+func (c *collection) defaults(ctx context.Context) error {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	var promised time.Duration
+	var err error
+	if p, ok := As[Promiser](c.s); ok {
+		promised, err = p.Promised(ctx)
+	}
 	if c.Lease <= 0 {
-		c.Lease = defaultLease
+		if c.Lease = defaultLease; promised > 0 {
+			c.Lease = promised
+		}
 	}
 	if c.SessionLease <= 0 {
 		c.SessionLease = defaultLease
@@ -250,6 +278,13 @@ func (c *collection) defaults() {
 	}
 	c.now = c.Now()
 	c.cutoff, c.sessionCutoff = c.now.Add(-c.Lease), c.now.Add(-c.SessionLease)
+	switch {
+	case err != nil:
+		return &Error{Op: "collect", Err: err}
+	case c.Lease < promised:
+		return &Error{Op: "collect", Err: &LeaseError{Lease: c.Lease, Promised: promised}}
+	}
+	return nil
 }
 
 // admit refuses runs that cannot go well.

@@ -383,6 +383,51 @@ func TestCollectRefuses(t *testing.T) {
 	}
 }
 
+// promiser is a store with a lease that others know.
+type promiser struct {
+	blob.Store
+	lease time.Duration
+	err   error
+}
+
+func (p *promiser) Promised(context.Context) (time.Duration, error) { return p.lease, p.err }
+func (p *promiser) Abilities() []any                                { return []any{p.Store} }
+
+func TestCollectKeepsThePromiseOfTheStore(t *testing.T) {
+	broken := errors.New("broken")
+	for _, c := range []struct {
+		name     string
+		lease    time.Duration // of the run
+		promised time.Duration
+		err      error
+		want     error
+		goes     bool // what was touched two days ago
+	}{
+		{"that of the store", 0, 3 * day, nil, nil, false},
+		{"that of the store, shorter than the default", 0, time.Hour, nil, nil, true},
+		{"a store that says nothing", 0, 0, nil, nil, true},
+		{"a longer one", 4 * day, 3 * day, nil, nil, false},
+		{"the same", day, day, nil, nil, true},
+		{"a shorter one", day, 3 * day, nil, blob.ErrLease, false},
+		{"unknown", day, 0, broken, broken, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, "memory")
+			w.put("a", "gone")
+			w.set(day0.Add(2 * day))
+			o := w.options()
+			o.Lease, o.Confirm = c.lease, true
+			report, err := blob.Collect(t.Context(), &promiser{w.blobs, c.promised, c.err}, o)
+			if !errors.Is(err, c.want) || report.Blobs.Removed.Count > 0 != c.goes {
+				t.Errorf("%+v, %v, want %v", report.Blobs, err, c.want)
+			}
+			if short := (*blob.LeaseError)(nil); errors.As(err, &short) && (short.Lease != c.lease || short.Promised != c.promised) {
+				t.Errorf("%v does not say it all", err)
+			}
+		})
+	}
+}
+
 // only is a store with those abilities.
 type only struct {
 	blob.Store

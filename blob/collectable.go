@@ -22,6 +22,14 @@ type Guarded interface {
 	Guarded() bool
 }
 
+// Promiser is implemented by stores that other processes may have opened with
+// another lease.
+type Promiser interface {
+	// Promised returns the longest lease in use: Stat of some process renews a
+	// touch when it is older than half of that.
+	Promised(ctx context.Context) (time.Duration, error)
+}
+
 // SessionLister is implemented by stores that can list their upload sessions.
 type SessionLister interface {
 	// Sessions lists the sessions of all repositories by ID, as last saved.

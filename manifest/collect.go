@@ -19,13 +19,13 @@ var (
 
 // ClockError is a time that cannot be right. It unwraps to [ErrClock].
 type ClockError struct {
-	Digest   digest.Digest // of what was pushed then
-	PushedAt time.Time
-	Now      time.Time
+	Digest    digest.Digest // of what was pushed then
+	TouchedAt time.Time
+	Now       time.Time
 }
 
 func (e *ClockError) Error() string {
-	return fmt.Sprintf("odd clock: %s was pushed at %v, and now is %v", e.Digest, e.PushedAt, e.Now)
+	return fmt.Sprintf("odd clock: %s was pushed at %v, and now is %v", e.Digest, e.TouchedAt, e.Now)
 }
 
 func (e *ClockError) Unwrap() error { return ErrClock }
@@ -45,8 +45,8 @@ func (e *ShareError) Unwrap() error { return ErrShare }
 
 // UntaggedOptions say what CollectUntagged may remove.
 type UntaggedOptions struct {
-	// Grace is how long after its push a manifest stays in any case; zero means a
-	// week.
+	// Grace is how long after its last push a manifest stays in any case; zero
+	// means a week.
 	Grace time.Duration
 	// Orphans lets referrers go whose subject is not in the repository. Without it
 	// whatever has a subject stays.
@@ -84,9 +84,9 @@ const (
 	ReasonTagged    Reason = "tagged"    // has a tag
 	ReasonListed    Reason = "listed"    // a child of what stays
 	ReasonReferrer  Reason = "referrer"  // has a subject
-	ReasonYoung     Reason = "young"     // pushed within the Grace
-	ReasonUndated   Reason = "undated"   // the time of its push is not known
-	ReasonMeanwhile Reason = "meanwhile" // has got a tag, a parent or its subject since the plan was made
+	ReasonYoung     Reason = "young"     // pushed, or pushed again, within the Grace
+	ReasonUndated   Reason = "undated"   // the time of its last push is not known
+	ReasonMeanwhile Reason = "meanwhile" // has got a tag, a parent or its subject, or was pushed again, since the plan was made
 	ReasonGone      Reason = "gone"      // somebody else has removed it since
 	ReasonFailed    Reason = "failed"    // the removal failed
 	ReasonLater     Reason = "later"     // beyond the Limit, or after a failure
@@ -94,10 +94,10 @@ const (
 
 // Collected is one manifest that went, or was to go.
 type Collected struct {
-	Repo     string
-	Digest   digest.Digest
-	Size     int64 // bytes of the document
-	PushedAt time.Time
+	Repo      string
+	Digest    digest.Digest
+	Size      int64 // bytes of the document
+	TouchedAt time.Time
 	// Removed tells that it is gone, or would be but for Dry.
 	Removed bool
 	Reason  Reason
@@ -118,13 +118,13 @@ const (
 	oddlyLate            = time.Hour // by how much clocks may differ
 )
 
-// CollectUntagged removes the manifests of repo that were pushed before the
+// CollectUntagged removes the manifests of repo that were last pushed before the
 // Grace, have no tag, are no child of a manifest that stays, and have no subject.
 // Their own children go too, unless something else keeps them. Others may use s meanwhile.
 //
 // It first makes a plan, and then removes parents before children, each in a
 // Change of its own that compares at commit: what has got a tag or a parent
-// since then stays. Whatever cannot be read keeps all.
+// since then, or was pushed again, stays. Whatever cannot be read keeps all.
 //
 // The report is valid with an error too. Errors that refuse a run, which then
 // removes nothing: *[ClockError], *[ShareError], those of listings. The first
@@ -167,11 +167,11 @@ type collection struct {
 
 // candidate is a manifest that goes unless something speaks for it.
 type candidate struct {
-	size     int64
-	pushedAt time.Time
-	subject  digest.Digest
-	children []digest.Digest
-	parents  int // among those that go
+	size      int64
+	touchedAt time.Time
+	subject   digest.Digest
+	children  []digest.Digest
+	parents   int // among those that go
 }
 
 // plan looks at all manifests, a bounded number of candidates at a time.
@@ -212,16 +212,16 @@ func (c *collection) candidates(ctx context.Context, last digest.Digest) (page m
 		last = rec.Desc.Digest
 		c.report.Looked++
 		switch {
-		case rec.PushedAt.After(c.now.Add(oddlyLate)):
-			return nil, last, false, &ClockError{Digest: last, PushedAt: rec.PushedAt, Now: c.now}
-		case rec.PushedAt.IsZero():
+		case rec.TouchedAt.After(c.now.Add(oddlyLate)):
+			return nil, last, false, &ClockError{Digest: last, TouchedAt: rec.TouchedAt, Now: c.now}
+		case rec.TouchedAt.IsZero():
 			c.report.Kept[ReasonUndated]++
-		case rec.PushedAt.After(c.now.Add(-c.Grace)):
+		case rec.TouchedAt.After(c.now.Add(-c.Grace)):
 			c.report.Kept[ReasonYoung]++
 		case rec.Subject != "" && (!c.Orphans || CheckContentDigest(string(rec.Subject)) != nil):
 			c.report.Kept[ReasonReferrer]++
 		default:
-			page[last] = &candidate{size: rec.Desc.Size, pushedAt: rec.PushedAt, subject: rec.Subject, children: rec.Manifests}
+			page[last] = &candidate{size: rec.Desc.Size, touchedAt: rec.TouchedAt, subject: rec.Subject, children: rec.Manifests}
 			if len(page) == c.Limit {
 				return page, last, true, nil
 			}
@@ -350,7 +350,7 @@ func (c *collection) remove(ctx context.Context, dgst digest.Digest, m *candidat
 	if c.Dry {
 		return nil
 	}
-	change := Change{Delete: []Removal{{Digest: dgst, IfUntagged: true, IfUnlisted: true}}, At: c.now}
+	change := Change{Delete: []Removal{{Digest: dgst, IfUntagged: true, IfUnlisted: true, Cutoff: c.now.Add(-c.Grace)}}, At: c.now}
 	err := c.s.Apply(ctx, c.repo, change)
 	if err == nil && c.OnCommit != nil {
 		c.OnCommit(ctx, Event{Repo: c.repo, Change: change})
@@ -361,7 +361,7 @@ func (c *collection) remove(ctx context.Context, dgst digest.Digest, m *candidat
 // done counts and tells what became of a manifest. err is why it stays. Its own
 // error ends the run.
 func (c *collection) done(ctx context.Context, dgst digest.Digest, m *candidate, err error) (gone bool, _ error) {
-	it := Collected{Repo: c.repo, Digest: dgst, Size: m.size, PushedAt: m.pushedAt}
+	it := Collected{Repo: c.repo, Digest: dgst, Size: m.size, TouchedAt: m.touchedAt}
 	switch {
 	case err == nil:
 		it.Removed, it.Reason = true, ReasonUntagged

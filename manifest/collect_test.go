@@ -365,3 +365,59 @@ func ExampleCollectUntagged() {
 	fmt.Println(report.Removed, report.Kept, err)
 	// Output: 1 map[tagged:1] <nil>
 }
+
+// A push of what is there is acknowledged like a first one, and its grace
+// begins anew, also when it comes after the plan.
+func TestCollectUntaggedSparesWhatIsPushedAgain(t *testing.T) {
+	day := 24 * time.Hour
+	for _, c := range []struct {
+		name  string
+		again time.Time // "a" is pushed again; zero: after the plan, at now
+		now   time.Time
+		left  string
+		why   manifest.Reason // of a
+	}{
+		{"within the grace of the first push", day0.Add(6 * day), day0.Add(8 * day), "a", manifest.ReasonYoung},
+		{"long after it", day0.Add(30 * day), day0.Add(37*day - 1), "a", manifest.ReasonYoung},
+		{"and then not any more", day0.Add(30 * day), day0.Add(37*day + 1), "", manifest.ReasonUntagged},
+		{"after the plan was made", time.Time{}, day0.Add(30 * day), "a", manifest.ReasonMeanwhile},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &memmanifest.Store{MissingBlobs: memmanifest.Unchecked}
+			apply(t, s, day0, "a", "b")
+			if !c.again.IsZero() {
+				apply(t, s, c.again, "a")
+			}
+			why := map[digest.Digest]manifest.Reason{}
+			o := manifest.UntaggedOptions{Confirm: true, Now: func() time.Time { return c.now }, Each: func(it manifest.Collected) { why[it.Digest] = it.Reason }}
+			var store manifest.Store = s
+			if c.again.IsZero() {
+				store = &planned{Store: s, then: func() { apply(t, s, c.now, "a") }}
+			}
+			report, err := manifest.CollectUntagged(t.Context(), store, "r", o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(left(t, s), " "); got != c.left {
+				t.Errorf("left %q, want %q: %+v", got, c.left, report)
+			}
+			if got := why[dig("a")]; got != c.why && !(c.why == manifest.ReasonYoung && report.Kept[c.why] == 1) {
+				t.Errorf("a: %s, want %s", got, c.why)
+			}
+		})
+	}
+}
+
+// planned calls then before the first change.
+type planned struct {
+	manifest.Store
+	then func()
+}
+
+func (s *planned) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	if s.then != nil {
+		s.then()
+		s.then = nil
+	}
+	return s.Store.Apply(ctx, repo, c)
+}

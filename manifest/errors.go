@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -69,20 +70,29 @@ func (e *MissingError) Error() string {
 
 func (e *MissingError) Unwrap() error { return ErrMissing }
 
-// ConflictError is a condition of a [TagMove] or [Removal] that does not hold.
-// It unwraps to [ErrConflict].
+// ConflictError is a condition of a [Change] that does not hold. It unwraps to
+// [ErrConflict].
 type ConflictError struct {
-	Tag    string        // the tag that was to move, or that still names Digest
-	Digest digest.Digest // the manifest that was to go
-	Want   digest.Digest // TagMove.From
-	Have   digest.Digest // what Tag names instead, or Absent
-	Parent digest.Digest // a manifest that lists Digest
+	Tag       string        // the tag that was to move or to stay, or that names Digest and was not to
+	Digest    digest.Digest // the manifest that was to go, to move, or to be unchanged
+	Want      digest.Digest // what Tag was to name: TagMove.From, Seen.Digest
+	Have      digest.Digest // what Tag names instead, or Absent
+	Parent    digest.Digest // a manifest that lists Digest
+	Subject   digest.Digest // of Digest, which is there
+	Since     time.Time     // since when Digest is in its class, if that is what has changed
+	TouchedAt time.Time     // of Digest, if that is what keeps it; zero means unknown
 }
 
 func (e *ConflictError) Error() string {
 	switch {
 	case e.Parent != "":
 		return fmt.Sprintf("manifest %s is listed by %s", e.Digest, e.Parent)
+	case e.Subject != "":
+		return fmt.Sprintf("manifest %s has its subject %s", e.Digest, e.Subject)
+	case e.Digest != "" && e.Tag == "" && !e.Since.IsZero():
+		return fmt.Sprintf("manifest %s is not as it was: it is in its storage class since %v", e.Digest, e.Since)
+	case e.Digest != "" && e.Tag == "":
+		return fmt.Sprintf("manifest %s was touched at %v", e.Digest, e.TouchedAt)
 	case e.Digest != "":
 		return fmt.Sprintf("manifest %s has the tag %s", e.Digest, e.Tag)
 	}

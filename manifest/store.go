@@ -19,6 +19,33 @@ type Record struct {
 	Manifests []digest.Digest    // the manifests it lists, without repetition
 	Blobs     []digest.Digest    // config, layers and other blobs it names, without repetition
 	PushedAt  time.Time          // of the first push; zero means unknown
+	TouchedAt time.Time          `json:",omitzero"` // of the last push; zero means unknown
+
+	StorageClass StorageClass
+	ArchivedAt   time.Time // last move to the archive, kept after a return; zero means never, or unknown
+	RestoredAt   time.Time // last return from the archive; zero means never, or unknown
+}
+
+// StorageClass says how a manifest is kept. What follows from it is up to who
+// serves manifests: to a store it is a fact like others.
+type StorageClass string
+
+// The storage classes.
+const (
+	Standard StorageClass = ""
+	Archive  StorageClass = "archive"
+)
+
+// ClassSince is when the manifest came to the storage class that it is in; zero
+// means unknown.
+func (r *Record) ClassSince() time.Time {
+	switch {
+	case r.StorageClass == Archive:
+		return r.ArchivedAt
+	case !r.RestoredAt.IsZero():
+		return r.RestoredAt
+	}
+	return r.PushedAt
 }
 
 // Tag is a name for a manifest.
@@ -64,9 +91,10 @@ type Writer interface {
 	// that race for one tag move with a From, exactly one wins.
 	//
 	// Errors: *MissingError for what c requires or a tag would name,
-	// *ConflictError for a From, IfUntagged or IfUnlisted that does not hold,
-	// ErrNotFound for a removal of what is not there, ErrUnsupported for a c
-	// whose Needs the store does not know.
+	// *ConflictError for what is not Unchanged, or a From, IfUntagged, IfUnlisted,
+	// Cutoff or IfOrphan that does not hold, ErrNotFound for an Unchanged, a class
+	// move or a removal of what is not there, ErrUnsupported for a c whose Needs the
+	// store does not know.
 	Apply(ctx context.Context, repo string, c Change) error
 }
 

@@ -122,6 +122,9 @@ func (f *faulty) Abilities() (out []any) {
 	if s, ok := blob.As[blob.Guarded](f.s); ok {
 		out = append(out, guarded{s})
 	}
+	if s, ok := blob.As[blob.Promiser](f.s); ok {
+		out = append(out, promiser{f, s})
+	}
 	if s, ok := blob.As[blob.SessionLister](f.s); ok {
 		out = append(out, sessionLister{f, s})
 	}
@@ -335,6 +338,15 @@ func (c catalog) Repos(ctx context.Context, after string) iter.Seq2[string, erro
 type guarded struct{ s blob.Guarded }
 
 func (g guarded) Guarded() bool { return g.s.Guarded() }
+
+type promiser struct {
+	f *faulty
+	s blob.Promiser
+}
+
+func (p promiser) Promised(ctx context.Context) (time.Duration, error) {
+	return answer(p.f, "promised", func() (time.Duration, error) { return p.s.Promised(ctx) })
+}
 
 type sessionLister struct {
 	f *faulty

@@ -57,6 +57,8 @@ func abilities(s blob.Store) (out string) {
 	add("Catalog", ok)
 	_, ok = blob.As[blob.Guarded](s)
 	add("Guarded", ok)
+	_, ok = blob.As[blob.Promiser](s)
+	add("Promiser", ok)
 	_, ok = blob.As[blob.SessionLister](s)
 	add("SessionLister", ok)
 	_, ok = blob.As[blob.Sweeper](s)
@@ -99,8 +101,9 @@ func TestFaultyAbilities(t *testing.T) {
 		struct {
 			blob.Store
 			blob.Redirector
+			blob.Promiser
 			blob.Sweeper
-		}{mem, nil, nil},
+		}{mem, nil, nil, nil},
 		struct {
 			blob.Store
 			blob.Catalog

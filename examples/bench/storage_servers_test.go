@@ -20,10 +20,10 @@ import (
 // run them: each the command to serve a folder on an address.
 var storages = map[string]func(tb testing.TB, dir, addr string) *exec.Cmd{
 	"wharfage": func(tb testing.TB, dir, addr string) *exec.Cmd {
-		return exec.Command(registryBinary(tb), "-addr", addr, "-data", dir)
+		return exec.Command(registryBinary(tb), "-addr", addr, "-drain-delay", "0", "-data", dir)
 	},
 	"wharfage, unsynced": func(tb testing.TB, dir, addr string) *exec.Cmd {
-		return exec.Command(registryBinary(tb), "-addr", addr, "-data", dir, "-unsynced")
+		return exec.Command(registryBinary(tb), "-addr", addr, "-drain-delay", "0", "-data", dir, "-unsynced")
 	},
 	"distribution": func(tb testing.TB, dir, addr string) *exec.Cmd {
 		config := filepath.Join(dir, "config.yml")

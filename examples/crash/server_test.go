@@ -54,7 +54,7 @@ func start(t testing.TB, args ...string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{cmd: exec.Command(path, append([]string{"-addr", "127.0.0.1:0"}, args...)...), logged: make(chan struct{})}
+	s := &server{cmd: exec.Command(path, append([]string{"-addr", "127.0.0.1:0", "-drain-delay", "0"}, args...)...), logged: make(chan struct{})}
 	s.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true}}
 	log, err := s.cmd.StderrPipe()
 	if err != nil {

@@ -72,6 +72,9 @@ func (s *store) sweep(ctx context.Context, cutoff time.Time) (n int, err error) 
 func (s *store) files() (paths []string, err error) {
 	for _, dir := range s.bytes {
 		if e := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() && d.Name() == "owner" { // the marker of the database
+				return fs.SkipDir
+			}
 			if err == nil && d.Type().IsRegular() {
 				paths = append(paths, path)
 			}

@@ -174,7 +174,7 @@ var listens = regexp.MustCompile(`registry listens addr=(\S+)`)
 // checks that it does so in good order.
 func start(t *testing.T, server string, args ...string) (addr string, stop func()) {
 	t.Helper()
-	cmd := exec.Command(server, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	cmd := exec.Command(server, append([]string{"-addr", "127.0.0.1:0", "-drain-delay", "0"}, args...)...)
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

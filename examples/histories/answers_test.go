@@ -164,7 +164,7 @@ func showDescriptor(d ocispec.Descriptor) string {
 
 func showRecord(rec manifest.Record, raw string) string {
 	return showDescriptor(rec.Desc) + " subject " + name(rec.Subject) + " manifests " + showSet(rec.Manifests) +
-		" blobs " + showSet(rec.Blobs) + " pushed " + showTime(rec.PushedAt) + " " + raw
+		" blobs " + showSet(rec.Blobs) + " pushed " + showTime(rec.PushedAt) + ", last " + showTime(rec.TouchedAt) + " " + raw
 }
 
 func showTag(t manifest.Tag) string {
@@ -173,13 +173,13 @@ func showTag(t manifest.Tag) string {
 
 func showPull(dgst digest.Digest, at time.Time) string { return name(dgst) + " pulled " + showTime(at) }
 
-// showEvent leaves out PushedAt of records, which Apply sets, and shows that
+// showEvent leaves out times of records, which Apply sets, and shows that
 // there is no Raw.
 func showEvent(e manifest.Event) string {
 	c := e.Change
 	put := make([]string, len(c.Put))
 	for i, rec := range c.Put {
-		rec.PushedAt = time.Time{}
+		rec.PushedAt, rec.TouchedAt = time.Time{}, time.Time{}
 		put[i] = showRecord(rec, string(rec.Raw))
 	}
 	return fmt.Sprintf("%s: %s put %q at %s", e.Repo, showChange(c), put, showTime(c.At))

@@ -300,10 +300,15 @@ func (m *model) apply(repo string, c manifest.Change) []string {
 	manifests, tags := maps.Clone(r.manifests), maps.Clone(r.tags)
 
 	for _, rec := range c.Put {
-		if _, found := manifests[rec.Desc.Digest]; !found {
-			rec.PushedAt = c.At
-			manifests[rec.Desc.Digest] = rec
+		was, found := manifests[rec.Desc.Digest]
+		if !found {
+			was = rec
+			was.PushedAt, was.TouchedAt = c.At, c.At
 		}
+		if c.At.IsZero() || c.At.After(was.TouchedAt) {
+			was.TouchedAt = c.At
+		}
+		manifests[rec.Desc.Digest] = was
 	}
 
 	var missing manifest.MissingError

@@ -22,7 +22,7 @@ func check(ctx context.Context, args []string) error {
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	store, err := where.openExisting(ctx)
+	store, err := where.openExisting(ctx, !*repair)
 	if err != nil {
 		return err
 	}

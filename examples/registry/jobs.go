@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/wharfage/wharfage"
@@ -17,8 +18,9 @@ import (
 
 // jobs are what the server does by itself, in one process at a time.
 type jobs struct {
-	every time.Duration
-	rules collectRules
+	every     time.Duration
+	rules     collectRules
+	lifecycle *lifecycleJob
 }
 
 // collectRules say what a collection may remove.
@@ -28,7 +30,7 @@ type collectRules struct {
 }
 
 func jobFlags(f *flag.FlagSet) *jobs {
-	j := new(jobs)
+	j := &jobs{lifecycle: lifecycleFlags(f)}
 	f.DurationVar(&j.every, "collect-every", time.Hour, "remove what nothing needs so often (0: never)")
 	j.rules.flags(f)
 	return j
@@ -37,6 +39,16 @@ func jobFlags(f *flag.FlagSet) *jobs {
 func (c *collectRules) flags(f *flag.FlagSet) {
 	f.Float64Var(&c.share, "max-share", 0.5, "refuse a collection that would free more than this share of all bytes, and more than 100 blobs")
 	f.DurationVar(&c.untagged, "untagged", 0, "remove manifests without a tag that were pushed so long ago, and that nothing lists (0: keep them)")
+}
+
+func (c *collectRules) check() error {
+	switch {
+	case !(c.share > 0 && c.share <= 1):
+		return fmt.Errorf("-max-share %v: want more than 0, and 1 at most, which lets all go; -collect-every 0 removes nothing", c.share)
+	case c.untagged < 0:
+		return fmt.Errorf("-untagged %v: want a time that is not negative", c.untagged)
+	}
+	return nil
 }
 
 func (c *collectRules) collection(lease time.Duration) wharfage.Collection {
@@ -49,8 +61,8 @@ func (c *collectRules) collection(lease time.Duration) wharfage.Collection {
 }
 
 // run does the jobs until ctx ends, whenever this process leads.
-func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *metrics, lease time.Duration) {
-	if j.every <= 0 {
+func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *metrics, lm *lifecycleMetrics) {
+	if j.every <= 0 && !j.lifecycle.wanted() {
 		return
 	}
 	const pause = time.Second // before it tries to lead again
@@ -59,7 +71,10 @@ func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *
 			slog.Info("this process runs the jobs")
 			m.leading.Set(1)
 			defer m.leading.Set(0)
-			j.schedule(ctx, h, m, lease)
+			var running sync.WaitGroup
+			running.Go(func() { j.lifecycle.schedule(ctx, h, store, m, lm) })
+			j.schedule(ctx, h, m, store.lease)
+			running.Wait()
 			return ctx.Err()
 		})
 		if ctx.Err() == nil {
@@ -79,6 +94,9 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 func (j *jobs) schedule(ctx context.Context, h *wharfage.Handler, m *metrics, lease time.Duration) {
+	if j.every <= 0 {
+		return
+	}
 	var last time.Time
 	for {
 		wait(ctx, j.every)
@@ -128,14 +146,18 @@ func collect(ctx context.Context, args []string) error {
 	rules.flags(f)
 	dry := f.Bool("dry-run", false, "say what would go, and remove nothing")
 	asJSON := f.Bool("json", false, "a line of JSON for each thing, and one for the sum")
-	if err := parse(f, args); err != nil {
-		return err
+	err := parse(f, args)
+	if err == nil {
+		err = rules.check()
 	}
-	store, err := where.openExisting(ctx)
 	if err != nil {
 		return err
 	}
-	c := rules.collection(where.lease)
+	store, err := where.openExisting(ctx, false)
+	if err != nil {
+		return err
+	}
+	c := rules.collection(store.lease)
 	c.Dry = *dry
 	out := json.NewEncoder(os.Stdout)
 	verb := map[bool]string{false: "stays", true: "went"}

@@ -6,8 +6,9 @@
 // file. With -postgres and -s3 it is kept there, and any number of servers may
 // share both. Without flags it is kept in memory.
 //
-// Two further commands work on the same storage, with the same flags:
+// Further commands work on the same storage, with the same flags:
 //
+//	registry lifecycle -data DIR -lifecycle FILE -dry-run   what lifecycle policies would do, and why
 //	registry collect -data DIR -dry-run     what a collection would remove
 //	registry check -data DIR -bytes         verify what is stored
 //
@@ -29,13 +30,14 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	command, args := "serve", os.Args[1:]
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
 		command, args = args[0], args[1:]
 	}
-	run, known := map[string]func(context.Context, []string) error{"serve": serve, "collect": collect, "check": check}[command]
+	run, known := map[string]func(context.Context, []string) error{"serve": serve, "collect": collect, "check": check, "lifecycle": applyPolicies}[command]
 	if !known {
-		fmt.Fprintf(os.Stderr, "registry: no command %q: serve, collect or check\n", command)
+		fmt.Fprintf(os.Stderr, "registry: no command %q: serve, collect, lifecycle or check\n", command)
 		os.Exit(2)
 	}
 	switch err := run(ctx, args); {

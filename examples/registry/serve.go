@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,16 +18,32 @@ import (
 	"github.com/wharfage/wharfage/manifest"
 )
 
-// serve answers requests until ctx ends, and then finishes those under way.
+// serve answers requests until ctx ends, says so for a while, and then finishes
+// those under way.
 func serve(ctx context.Context, args []string) error {
 	f, where := flags("serve")
 	addr := f.String("addr", "127.0.0.1:5000", "`address` to listen on")
 	admin := f.String("admin", "", "`address` for /healthz, /readyz and /metrics (default: with the rest)")
 	noDelete := f.Bool("no-delete", false, "refuse deletions")
-	drain := f.Duration("drain", 30*time.Second, "when stopping, wait so long for requests under way")
+	delay := f.Duration("drain-delay", 5*time.Second, "when stopping, first say so at /readyz for so long, and serve on: load balancers send nothing more then")
+	drain := f.Duration("drain", 30*time.Second, "then wait so long for requests under way")
 	verbose := f.Bool("v", false, "log each change")
 	jobs := jobFlags(f)
-	if err := parse(f, args); err != nil {
+	err := parse(f, args)
+	if err == nil {
+		err = jobs.rules.check()
+	}
+	switch {
+	case err != nil:
+		return err
+	case *addr == *admin && !strings.HasSuffix(*addr, ":0"):
+		return fmt.Errorf("-admin %s: is -addr too; leave it out to serve all on one address", *admin)
+	case jobs.every < 0:
+		return fmt.Errorf("-collect-every %v: want a time that is not negative", jobs.every)
+	case *drain < 0 || *delay < 0:
+		return fmt.Errorf("-drain %v, -drain-delay %v: want times that are not negative", *drain, *delay)
+	}
+	if err := jobs.lifecycle.check(*noDelete); err != nil {
 		return err
 	}
 	if os.Getenv("GOGC") == "" {
@@ -39,6 +57,7 @@ func serve(ctx context.Context, args []string) error {
 	s := &server{
 		storage: store,
 		metrics: m,
+		delay:   *delay,
 		drain:   *drain,
 		handler: &wharfage.Handler{
 			Blobs: store.blobs, Manifests: store.manifests, NoDelete: *noDelete,
@@ -55,11 +74,16 @@ func serve(ctx context.Context, args []string) error {
 			slog.Info("changed", "repo", e.Repo, "put", len(e.Change.Put), "tags", len(e.Change.Tags), "deleted", len(e.Change.Delete))
 		}
 	}
+	lm := newLifecycleMetrics(m)
+	writePulls := recordPulls(s.handler, store.pulls, lm)
 	jobsDone := make(chan struct{})
 	jobsCtx, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(jobsDone)
-		jobs.run(jobsCtx, s.handler, store, m, where.lease)
+		var running sync.WaitGroup
+		running.Go(func() { writePulls(jobsCtx) })
+		jobs.run(jobsCtx, s.handler, store, m, lm)
+		running.Wait()
 	}()
 	err = s.listen(ctx, *addr, *admin)
 	stopJobs()
@@ -71,19 +95,26 @@ type server struct {
 	*storage
 	*metrics
 	handler  *wharfage.Handler
+	delay    time.Duration // between the end of ctx and that of listening
 	drain    time.Duration
 	stopping atomic.Bool
+}
+
+// listener is an address that is served, and what the log says of it.
+type listener struct {
+	says, addr string
+	server     *http.Server
 }
 
 func (s *server) listen(ctx context.Context, addr, admin string) error {
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", s.count(s.handler))
 	mux.Handle("/v2", s.count(s.handler))
-	listeners := map[string]*http.Server{addr: newServer(idle(mux, time.Minute))}
+	listeners := []listener{{"registry listens", addr, newServer(idle(mux, time.Minute))}}
 	about := mux
 	if admin != "" {
 		about = http.NewServeMux()
-		listeners[admin] = newServer(about)
+		listeners = append(listeners, listener{"health and metrics listen", admin, newServer(about)})
 	}
 	about.Handle("GET /metrics", s.metrics.handler())
 	about.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
@@ -91,22 +122,19 @@ func (s *server) listen(ctx context.Context, addr, admin string) error {
 
 	var waiting sync.WaitGroup
 	ended := make(chan error, len(listeners))
-	ctx, stop := context.WithCancel(ctx)
+	closing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	for addr, server := range listeners {
-		l, err := net.Listen("tcp", addr)
+	for _, listener := range listeners {
+		server := listener.server
+		l, err := net.Listen("tcp", listener.addr)
 		if err != nil {
 			stop()
 			waiting.Wait()
 			return err
 		}
-		what := "registry listens"
-		if addr == admin {
-			what = "health and metrics listen"
-		}
-		slog.Info(what, "addr", l.Addr().String())
+		slog.Info(listener.says, "addr", l.Addr().String())
 		waiting.Go(func() {
-			<-ctx.Done()
+			<-closing.Done()
 			s.stopping.Store(true)
 			patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
 			defer cancel()
@@ -121,6 +149,16 @@ func (s *server) listen(ctx context.Context, addr, admin string) error {
 			ended <- err
 		}()
 	}
+	waiting.Go(func() {
+		select {
+		case <-ctx.Done():
+			slog.Info("registry stops", "listens for", s.delay)
+			s.stopping.Store(true)
+			wait(closing, s.delay)
+			stop()
+		case <-closing.Done(): // a listener has failed
+		}
+	})
 	var failed error
 	for range listeners {
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {

@@ -18,6 +18,8 @@ import (
 	"github.com/wharfage/wharfage/examples/store/boltstore"
 	"github.com/wharfage/wharfage/examples/store/pgstore"
 	"github.com/wharfage/wharfage/examples/store/s3bytes"
+	"github.com/wharfage/wharfage/lifecycle"
+	"github.com/wharfage/wharfage/lifecycle/mempulls"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/manifest/memmanifest"
 )
@@ -28,6 +30,9 @@ type place struct {
 	unsynced           bool
 	lease              time.Duration
 	redirect           int64
+	cache              int
+
+	existing, readOnly, shortenLease bool
 }
 
 func (p *place) flags(f *flag.FlagSet) {
@@ -35,7 +40,9 @@ func (p *place) flags(f *flag.FlagSet) {
 	f.StringVar(&p.postgres, "postgres", "", "`URL` of a PostgreSQL database for all but blobs; several servers may share it")
 	f.StringVar(&p.s3, "s3", "", "keep blobs in S3: `URL` of a bucket, as in https://HOST/BUCKET/PREFIX?region=REGION; keys are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 	f.BoolVar(&p.unsynced, "unsynced", false, "do not wait for the disk: a power failure may lose what was pushed")
-	f.DurationVar(&p.lease, "lease", 24*time.Hour, "how long a blob that was pushed or asked for is kept without a manifest, and an upload without a chunk")
+	f.DurationVar(&p.lease, "lease", 0, "how long a blob that was pushed or asked for is kept without a manifest, and an upload without a chunk (default: as it was before, and 24h at first)")
+	f.BoolVar(&p.shortenLease, "shorten-lease", false, "let -lease be shorter than before: what was promised may go earlier, and no other server may run")
+	f.IntVar(&p.cache, "cache", 16<<20, "with -data, `bytes` of manifests to keep in memory")
 	f.Int64Var(&p.redirect, "redirect", 0, "send clients to S3 for blobs of at least so many `bytes` (0: never)")
 }
 
@@ -43,6 +50,8 @@ func (p *place) flags(f *flag.FlagSet) {
 type storage struct {
 	blobs     blob.Store
 	manifests manifest.Store
+	pulls     lifecycle.Activity
+	lease     time.Duration
 
 	// lead runs f while no other process leads.
 	lead func(ctx context.Context, f func(ctx context.Context) error) error
@@ -56,39 +65,49 @@ func (s *storage) handler() *wharfage.Handler {
 	return &wharfage.Handler{Blobs: s.blobs, Manifests: s.manifests}
 }
 
-// openExisting is open for what is there already.
-func (p place) openExisting(ctx context.Context) (*storage, error) {
+// openExisting is open for what is there already. With readOnly nothing in
+// PostgreSQL can change.
+func (p place) openExisting(ctx context.Context, readOnly bool) (*storage, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
 	if p.postgres == "" {
 		if p.data == "" {
 			return nil, errors.New("say where things are kept: -data, or -postgres")
 		}
-		if _, err := os.Stat(p.data); err != nil {
-			return nil, err
+		if _, err := os.Stat(filepath.Join(p.data, "store.bolt")); err != nil { // or it would be made
+			return nil, fmt.Errorf("no registry is kept in %s: %w", p.data, err)
 		}
 	}
+	p.existing, p.readOnly = true, readOnly
 	return p.open(ctx)
 }
 
 // open makes p ready for use. It checks the version of what is there, and does
 // not scan it.
 func (p place) open(ctx context.Context) (*storage, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
 	switch {
 	case p.postgres != "":
 		return p.openPostgres(ctx)
 	case p.data != "":
 		return p.openBolt()
-	case p.s3 != "":
-		return nil, errors.New("-s3 keeps blobs only: add -postgres, or -data for a folder that keeps the rest")
 	}
 	return p.openMemory(), nil
 }
 
 func (p place) openMemory() *storage {
 	manifests := new(memmanifest.Store)
-	blobs := &memblob.Store{Lease: p.lease, Guard: wharfage.GuardBlobs(manifests)}
+	lease := p.lease
+	if lease == 0 {
+		lease = 24 * time.Hour
+	}
+	blobs := &memblob.Store{Lease: lease, Guard: wharfage.GuardBlobs(manifests)}
 	manifests.MissingBlobs = blob.Missing(blobs)
 	return &storage{
-		blobs: blobs, manifests: manifests,
+		blobs: blobs, manifests: manifests, pulls: new(mempulls.Store), lease: lease,
 		lead: alone, ready: func(context.Context) error { return nil }, close: func() error { return nil },
 	}
 }
@@ -101,54 +120,97 @@ func (p place) openBolt() (*storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := boltstore.Open(boltstore.Options{Dir: p.data, Objects: objects, Unsynced: p.unsynced, Lease: p.lease, LinkAbove: p.redirect})
+	cache := p.cache
+	if cache == 0 {
+		cache = -1 // none; zero would be the store's own choice
+	}
+	db, err := boltstore.Open(boltstore.Options{
+		Dir: p.data, Objects: objects, Unsynced: p.unsynced, Lease: p.lease, ShortenLease: p.shortenLease, LinkAbove: p.redirect, CacheBytes: cache,
+	})
 	if err != nil {
 		return nil, err
 	}
+	w := newWritable(db.Objects)
 	return &storage{
-		blobs: db.Blobs(), manifests: db.Manifests(),
-		lead: alone, ready: func(context.Context) error { return nil }, reindex: db.Reindex, close: db.Close,
+		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(), lease: db.Lease,
+		lead: alone, ready: func(ctx context.Context) error { return w.check(ctx, time.Now()) }, reindex: db.Reindex, close: db.Close,
 	}, nil
 }
 
 func (p place) openPostgres(ctx context.Context) (*storage, error) {
 	objects, err := p.bucket()
-	switch {
-	case err != nil:
-		return nil, err
-	case objects == nil && p.data == "":
-		return nil, errors.New("-postgres keeps all but blobs: add -s3, or -data for a folder that keeps them")
-	case objects == nil:
-		objects = &dirblob.Objects{Dir: filepath.Join(p.data, "postgres"), Unsynced: p.unsynced} // beside what is there without -postgres
-	}
-	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect})
 	if err != nil {
 		return nil, err
 	}
+	if objects == nil {
+		objects = &dirblob.Objects{Dir: filepath.Join(p.data, "postgres"), Unsynced: p.unsynced} // beside what is there without -postgres
+	}
+	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect, ShortenLease: p.shortenLease, Existing: p.existing, ReadOnly: p.readOnly})
+	if err != nil {
+		return nil, err
+	}
+	w := newWritable(objects)
+	ready := func(ctx context.Context) error {
+		if err := db.Ping(ctx); err != nil {
+			return err
+		}
+		return w.check(ctx, time.Now())
+	}
 	return &storage{
-		blobs: db.Blobs(), manifests: db.Manifests(),
+		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(), lease: db.Lease(),
 		lead:  func(ctx context.Context, f func(context.Context) error) error { return db.Lead(ctx, "jobs", f) },
-		ready: db.Ping, reindex: db.Reindex, close: func() error { db.Close(); return nil },
+		ready: ready, reindex: db.Reindex, close: func() error { db.Close(); return nil },
 	}, nil
 }
 
-// bucket is where -s3 says that blobs are, or nil.
+var errBucket = errors.New("-s3: want https://HOST/BUCKET/PREFIX?region=REGION, perhaps with &style=host; keys are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, never from the URL")
+
+// bucket is where -s3 says that blobs are, or nil. Its error shows nothing of
+// the URL, which may have keys in it all the same.
 func (p place) bucket() (blob.Objects, error) {
 	if p.s3 == "" {
 		return nil, nil
 	}
 	u, err := url.Parse(p.s3)
 	if err != nil {
-		return nil, err
+		return nil, errBucket
 	}
 	bucket, prefix, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
-	q := u.Query()
-	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || bucket == "" || q.Get("region") == "" {
-		return nil, fmt.Errorf("-s3 %s: want https://HOST/BUCKET/PREFIX?region=REGION", u.Redacted())
+	q, err := url.ParseQuery(u.RawQuery)
+	region, style := q.Get("region"), q.Get("style")
+	delete(q, "region")
+	delete(q, "style")
+	if err != nil || len(q) > 0 || u.User != nil || u.Fragment != "" || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" ||
+		bucket == "" || region == "" || style != "" && style != "host" && style != "path" {
+		return nil, errBucket
 	}
 	client := s3bytes.NewClient(s3bytes.Config{
-		Endpoint: u.Scheme + "://" + u.Host, Region: q.Get("region"), PathStyle: q.Get("style") != "host",
+		Endpoint: u.Scheme + "://" + u.Host, Region: region, PathStyle: style != "host",
 		AccessKey: os.Getenv("AWS_ACCESS_KEY_ID"), SecretKey: os.Getenv("AWS_SECRET_ACCESS_KEY"),
 	})
 	return &s3bytes.Objects{Client: client, Bucket: bucket, Prefix: prefix}, nil
+}
+
+// check refuses flags that make no sense, or none together.
+func (p place) check() error {
+	switch {
+	case p.lease < 0:
+		return fmt.Errorf("-lease %v: want a time that is not negative", p.lease)
+	case p.shortenLease && p.lease == 0:
+		return errors.New("-shorten-lease: say with -lease how long it is to be")
+	case p.redirect < 0:
+		return fmt.Errorf("-redirect %d: want a number of bytes that is not negative", p.redirect)
+	case p.cache < 0:
+		return fmt.Errorf("-cache %d: want a number of bytes that is not negative", p.cache)
+	case p.redirect > 0 && p.s3 == "":
+		return errors.New("-redirect: only blobs in S3 (-s3) can be fetched elsewhere")
+	case p.s3 != "" && p.postgres == "" && p.data == "":
+		return errors.New("-s3 keeps blobs only: add -postgres, or -data for a folder that keeps the rest")
+	case p.postgres != "" && p.s3 == "" && p.data == "":
+		return errors.New("-postgres keeps all but blobs: add -s3, or -data for a folder that keeps them")
+	case p.postgres != "" && p.s3 != "" && p.data != "":
+		return errors.New("-data: with -postgres and -s3 there is nothing left for a folder to keep")
+	}
+	_, err := p.bucket()
+	return err
 }

@@ -46,7 +46,8 @@ func (r *registry) start(ctx context.Context, o options) error {
 	if text, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the registry: %w\n%s", err, text)
 	}
-	args := []string{"-addr", "127.0.0.1:0", "-data", r.data(), "-collect-every", o.every.String(), "-lease", o.lease.String()}
+	// A small cache is full before memory is judged.
+	args := []string{"-addr", "127.0.0.1:0", "-drain-delay", "0", "-cache", "1000000", "-data", r.data(), "-collect-every", o.every.String(), "-lease", o.lease.String()}
 	r.cmd = exec.Command(binary, append(args, o.args...)...)
 	log, err := r.cmd.StderrPipe()
 	if err != nil {

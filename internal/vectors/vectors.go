@@ -107,6 +107,9 @@ func (g *Recipe) single() []byte {
 			inner = ""
 		}
 		return with(g.Base, `"x":`+strings.Repeat(g.Open, g.Depth)+inner+strings.Repeat(g.Close, g.Depth))
+	case "policy_pattern":
+		return []byte(`{"rules":[{"rulePriority":1,"selection":{"tagStatus":"tagged","tagPatternList":["` + strings.Repeat(g.Unit, g.Count) +
+			`"],"countType":"sinceImagePushed","countUnit":"days","countNumber":1},"action":{"type":"expire"}}]}`)
 	case "repeat":
 		return []byte(g.Prefix + strings.Repeat(g.Unit, g.Count) + g.Suffix)
 	case "annotation_pad":

@@ -73,12 +73,12 @@ var applyClauses = []clause{
 		k.missing(manifest.Change{RequireBlobs: []digest.Digest{blobOf("a")}, RequireManifests: []digest.Digest{absentSubject}},
 			[]digest.Digest{blobOf("a")}, []digest.Digest{absentSubject})
 	}},
-	{"At is recorded as PushedAt and MovedAt", func(k *kit) {
+	{"At is recorded as PushedAt, TouchedAt and MovedAt", func(k *kit) {
 		rec := image("1")
-		rec.PushedAt = day2 // a record of elsewhere, which says nothing here
+		rec.PushedAt, rec.TouchedAt = day2, day2 // a record of elsewhere, which says nothing here
 		k.apply(manifest.Change{Put: []manifest.Record{rec}, Tags: []manifest.TagMove{{Name: "a", To: rec.Desc.Digest}}, At: day1})
-		if got := k.get(rec).PushedAt; !got.Equal(day1) {
-			k.Errorf("PushedAt is %v, want %v", got, day1)
+		if got := k.get(rec); !got.PushedAt.Equal(day1) || !got.TouchedAt.Equal(day1) {
+			k.Errorf("PushedAt is %v and TouchedAt %v, want %v", got.PushedAt, got.TouchedAt, day1)
 		}
 		k.tagged(repo, "a", rec.Desc.Digest, day1)
 		if got := collect(k, "Tags", k.s.Tags(k.Context(), repo, "")); len(got) != 1 || !got[0].MovedAt.Equal(day1) {
@@ -88,8 +88,8 @@ var applyClauses = []clause{
 	{"a zero At stays zero", func(k *kit) {
 		rec := image("1")
 		k.apply(manifest.Change{Put: []manifest.Record{rec}, Tags: []manifest.TagMove{{Name: "a", To: rec.Desc.Digest}}})
-		if got := k.get(rec).PushedAt; !got.IsZero() {
-			k.Errorf("PushedAt is %v, want the zero time", got)
+		if got := k.get(rec); !got.PushedAt.IsZero() || !got.TouchedAt.IsZero() {
+			k.Errorf("PushedAt is %v and TouchedAt %v, want the zero time", got.PushedAt, got.TouchedAt)
 		}
 		if got, err := k.s.Resolve(k.Context(), repo, "a"); err != nil || !got.MovedAt.IsZero() {
 			k.Errorf("MovedAt is %v, %v, want the zero time", got.MovedAt, err)
@@ -104,6 +104,31 @@ var applyClauses = []clause{
 		}
 		if got := len(k.manifests(repo, "")); got != 2 {
 			k.Errorf("%d manifests are listed, want 2", got)
+		}
+	}},
+	{"a manifest that is put again is touched", func(k *kit) {
+		rec := image("1")
+		k.put(rec, image("2"))
+		touched := func(at, want time.Time) {
+			k.Helper()
+			k.apply(manifest.Change{Put: []manifest.Record{rec}, At: at})
+			got := k.get(rec)
+			if !got.TouchedAt.Equal(want) || !got.PushedAt.Equal(day1) {
+				k.Errorf("TouchedAt is %v after a push at %v, want %v", got.TouchedAt, at, want)
+			}
+			for _, listed := range collect(k, "Manifests", k.s.Manifests(k.Context(), repo, "")) {
+				if listed.Desc.Digest == rec.Desc.Digest && !listed.TouchedAt.Equal(got.TouchedAt) || listed.Desc.Digest != rec.Desc.Digest && !listed.TouchedAt.Equal(day1) {
+					k.Errorf("Manifests shows TouchedAt %v of %s", listed.TouchedAt, listed.Desc.Digest)
+				}
+			}
+		}
+		touched(day2, day2)
+		touched(day1, day2) // late news
+		touched(time.Time{}, time.Time{})
+		touched(day2, day2)
+		k.apply(manifest.Change{Tags: []manifest.TagMove{{Name: "a", To: rec.Desc.Digest}}, RequireManifests: digests(rec), At: day2.Add(time.Hour)})
+		if got := k.get(rec).TouchedAt; !got.Equal(day2) {
+			k.Errorf("TouchedAt is %v after a tag move, want %v", got, day2)
 		}
 	}},
 	{"a removed manifest that is put again is new", func(k *kit) {

@@ -140,7 +140,11 @@ func (k *kit) refused(c manifest.Change, want error) error {
 func (k *kit) conflict(c manifest.Change, want manifest.ConflictError) {
 	k.Helper()
 	var got *manifest.ConflictError
-	if err := k.refused(c, manifest.ErrConflict); !errors.As(err, &got) || *got != want {
+	err := k.refused(c, manifest.ErrConflict)
+	if errors.As(err, &got) && got.TouchedAt.Equal(want.TouchedAt) {
+		want.TouchedAt = got.TouchedAt
+	}
+	if got == nil || *got != want {
 		k.Fatalf("Apply(%s) = %v, want the conflict %+v", show(c), err, want)
 	}
 }
@@ -228,7 +232,7 @@ func (k *kit) dump(repo string) string {
 	k.Helper()
 	var b strings.Builder
 	for _, rec := range collect(k, "Manifests", k.s.Manifests(k.Context(), repo, "")) {
-		fmt.Fprintf(&b, "manifest %s pushed %v\n", rec.Desc.Digest, rec.PushedAt.UTC())
+		fmt.Fprintf(&b, "manifest %s pushed %v, last %v, in class %q since %v\n", rec.Desc.Digest, rec.PushedAt.UTC(), rec.TouchedAt.UTC(), rec.StorageClass, rec.ClassSince().UTC())
 	}
 	for _, t := range collect(k, "Tags", k.s.Tags(k.Context(), repo, "")) {
 		fmt.Fprintf(&b, "tag %s at %s since %v\n", t.Name, t.Digest, t.MovedAt.UTC())
@@ -251,7 +255,7 @@ func show(c manifest.Change) string {
 	for i, rec := range c.Put {
 		put[i] = rec.Desc.Annotations["org.example.name"] + "@" + string(rec.Desc.Digest)
 	}
-	return fmt.Sprintf("blobs %v, manifests %v, put %v, tags %v, delete %v", c.RequireBlobs, c.RequireManifests, put, c.Tags, c.Delete)
+	return fmt.Sprintf("blobs %v, manifests %v, unchanged %v, put %v, tags %v, classes %v, delete %v", c.RequireBlobs, c.RequireManifests, c.Unchanged, put, c.Tags, c.Classes, c.Delete)
 }
 
 func sameSet[T ~string](a, b []T) bool {
@@ -275,6 +279,8 @@ func diff(got, want manifest.Record) string {
 		return fmt.Sprintf("Blobs is %q, want %q", got.Blobs, want.Blobs)
 	case !got.PushedAt.Equal(want.PushedAt):
 		return fmt.Sprintf("PushedAt is %v, want %v", got.PushedAt, want.PushedAt)
+	case !got.TouchedAt.Equal(want.TouchedAt):
+		return fmt.Sprintf("TouchedAt is %v, want %v", got.TouchedAt, want.TouchedAt)
 	}
 	return ""
 }

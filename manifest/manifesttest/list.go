@@ -52,7 +52,7 @@ var listClauses = []clause{
 			k.Fatalf("lists %d manifests, want %d", len(got), len(recs))
 		}
 		for i, want := range recs {
-			want.Raw, want.PushedAt = nil, day1
+			want.Raw, want.PushedAt, want.TouchedAt = nil, day1, day1
 			if d := diff(got[i], want); d != "" {
 				k.Errorf("manifest %d: %s", i, d)
 			}

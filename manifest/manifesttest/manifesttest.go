@@ -46,12 +46,10 @@ type Options struct {
 
 // TestStore checks a store. Each subtest is named by the sentence it checks.
 // What is optional is checked if the store has it: [manifest.Catalog],
-// [manifest.Stater], [Index].
-//
-// That a store refuses a change with unknown Needs is not checked, as no Change
-// of this version has any.
+// [manifest.Stater], [Index]. A store must refuse features beyond
+// manifest.BasicFeatures that it has not.
 func TestStore(t *testing.T, o Options) {
-	for _, list := range [][]clause{readClauses, applyClauses, removeClauses, listClauses, raceClauses, referrerClauses} {
+	for _, list := range [][]clause{readClauses, applyClauses, removeClauses, seenClauses, classClauses, listClauses, raceClauses, referrerClauses} {
 		for _, c := range list {
 			t.Run(c.name, func(t *testing.T) {
 				c.check(&kit{T: t, Options: o, s: o.New(t)})

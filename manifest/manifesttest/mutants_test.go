@@ -98,6 +98,9 @@ var mutants = map[string]struct {
 	"checks, lets go, writes":          {func() manifest.Store { return lostUpdate{newBase()} }, "of racing moves from Absent one wins"},
 	"checks, lets go, writes (digest)": {func() manifest.Store { return lostUpdate{newBase()} }, "of racing moves from a digest one wins"},
 	"stamps a second push":             {func() manifest.Store { return restamp{newBase()} }, "a manifest that is there is kept, with its PushedAt"},
+	"does not touch":                   {func() manifest.Store { return untouched{newBase()} }, "a manifest that is put again is touched"},
+	"touches in the past":              {func() manifest.Store { return backdated{newBase()} }, "a manifest that is put again is touched"},
+	"ignores Cutoff":                   {change(func(c *manifest.Change) { eachRemoval(c, func(d *manifest.Removal) { d.Cutoff = time.Time{} }) }), "Cutoff refuses what was touched after it"},
 	"stamps a tag that stays":          {func() manifest.Store { return retag{newBase()} }, "a tag moved to where it is keeps MovedAt"},
 	"makes up a time":                  {change(func(c *manifest.Change) { setNow(c) }), "a zero At stays zero"},
 	"sorts without case":               {func() manifest.Store { return foldedOrder{newBase()} }, "tags are listed in byte order, after the given one"},
@@ -110,6 +113,18 @@ var mutants = map[string]struct {
 	"ignores IfUnlisted":               {change(func(c *manifest.Change) { eachRemoval(c, func(d *manifest.Removal) { d.IfUnlisted = false }) }), "IfUnlisted refuses when a manifest that stays lists it"},
 	"ignores IfUntagged":               {change(func(c *manifest.Change) { eachRemoval(c, func(d *manifest.Removal) { d.IfUntagged = false }) }), "IfUntagged refuses when a tag is left after Tags"},
 	"judges IfUnlisted before Delete":  {func() manifest.Store { return early{newBase()} }, "IfUnlisted refuses when a manifest that stays lists it"},
+	"ignores Unchanged":                {change(func(c *manifest.Change) { c.Unchanged = nil }), "Unchanged refuses a manifest that is not as it was seen"},
+	"compares the first seen only":     {change(func(c *manifest.Change) { c.Unchanged = c.Unchanged[:min(1, len(c.Unchanged))] }), "Unchanged refuses a manifest that is not as it was seen"},
+	"compares tags alone":              {func() manifest.Store { return seenNow{newBase(), false} }, "Unchanged refuses a manifest that went and came again"},
+	"compares times alone":             {func() manifest.Store { return seenNow{newBase(), true} }, "Unchanged refuses a manifest that is not as it was seen"},
+	"compares, lets go, writes":        {func() manifest.Store { return lateRemoval{newBase()} }, "a tag that comes and a removal of what was seen without it never both succeed"},
+	"ignores IfOrphan":                 {change(func(c *manifest.Change) { eachRemoval(c, func(d *manifest.Removal) { d.IfOrphan = false }) }), "IfOrphan refuses while the subject is there"},
+	"ignores Classes":                  {change(func(c *manifest.Change) { c.Classes = nil }), "a store moves to the archive and back, with the times, or refuses"},
+	"stamps a class that stays":        {func() manifest.Store { return reclassed{newBase()} }, "a store moves to the archive and back, with the times, or refuses"},
+	"refuses a class, and tags":        {func() manifest.Store { return halfRefusal{newBase()} }, "a store moves to the archive and back, with the times, or refuses"},
+	"leaves in the archive":            {func() manifest.Store { return &archivist{base: newBase()} }, "what is put again comes back from the archive"},
+	"archives children first":          {change(func(c *manifest.Change) { eachClass(c, func(m *manifest.ClassMove) { m.IfUnlisted = false }) }), "IfUnlisted keeps from the archive what a manifest outside of it lists"},
+	"archives with the last list only": {func() manifest.Store { return strictLists{newBase()} }, "IfUnlisted keeps from the archive what a manifest outside of it lists"},
 	"ignores RequireManifests":         {change(func(c *manifest.Change) { c.RequireManifests = nil }), "RequireManifests lists all that are missing after Put"},
 	"ignores RequireBlobs":             {change(func(c *manifest.Change) { c.RequireBlobs = nil }), "RequireBlobs lists all that are missing"},
 	"lists one missing blob":           {func() manifest.Store { return firstMissing{newBase()} }, "RequireBlobs lists all that are missing"},
@@ -181,7 +196,7 @@ func change(f func(*manifest.Change)) func() manifest.Store {
 }
 
 func (s changing) Apply(ctx context.Context, repo string, c manifest.Change) error {
-	c.Tags, c.Delete = slices.Clone(c.Tags), slices.Clone(c.Delete)
+	c.Tags, c.Classes, c.Delete = slices.Clone(c.Tags), slices.Clone(c.Classes), slices.Clone(c.Delete)
 	s.f(&c)
 	return s.Store.Apply(ctx, repo, c)
 }
@@ -204,6 +219,103 @@ func eachRemoval(c *manifest.Change, f func(*manifest.Removal)) {
 	for i := range c.Delete {
 		f(&c.Delete[i])
 	}
+}
+
+func eachClass(c *manifest.Change, f func(*manifest.ClassMove)) {
+	for i := range c.Classes {
+		f(&c.Classes[i])
+	}
+}
+
+// seenNow compares with what was seen either the times or the tags.
+type seenNow struct {
+	base
+	anyTags bool
+}
+
+func (s seenNow) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	c.Unchanged = slices.Clone(c.Unchanged)
+	for i := range c.Unchanged {
+		seen := &c.Unchanged[i]
+		rec, err := s.Get(ctx, repo, seen.Digest)
+		switch {
+		case err != nil:
+		case !s.anyTags:
+			seen.Since = rec.ClassSince()
+		default:
+			seen.Tags = nil
+			for t := range s.Tags(ctx, repo, "") {
+				if t.Digest == seen.Digest {
+					seen.Tags = append(seen.Tags, t.Name)
+				}
+			}
+		}
+	}
+	return s.Store.Apply(ctx, repo, c)
+}
+
+// lateRemoval compares in another step than it removes in.
+type lateRemoval struct{ base }
+
+func (s lateRemoval) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	if err := s.Store.Apply(ctx, repo, manifest.Change{Unchanged: c.Unchanged}); err != nil {
+		return err
+	}
+	runtime.Gosched()
+	c.Unchanged = nil
+	return s.Store.Apply(ctx, repo, c)
+}
+
+// reclassed moves through the other class to where a manifest is.
+type reclassed struct{ base }
+
+func (s reclassed) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	for _, m := range c.Classes {
+		other := manifest.Archive
+		if m.To == manifest.Archive {
+			other = manifest.Standard
+		}
+		_ = s.Store.Apply(ctx, repo, manifest.Change{Classes: []manifest.ClassMove{{Digest: m.Digest, To: other}}, At: c.At})
+	}
+	return s.Store.Apply(ctx, repo, c)
+}
+
+// halfRefusal says that it does not know classes when the rest is done.
+type halfRefusal struct{ base }
+
+func (s halfRefusal) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	for _, m := range c.Classes {
+		_ = s.Store.Apply(ctx, repo, manifest.Change{Delete: []manifest.Removal{{Digest: m.Digest}}})
+	}
+	if len(c.Classes) > 0 {
+		return manifest.ErrUnsupported
+	}
+	return s.Store.Apply(ctx, repo, c)
+}
+
+// archivist puts nothing that is there.
+type archivist struct{ base }
+
+func (s *archivist) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	c.Put = slices.DeleteFunc(slices.Clone(c.Put), func(rec manifest.Record) bool {
+		_, err := s.Get(ctx, repo, rec.Desc.Digest)
+		return err == nil
+	})
+	return s.Store.Apply(ctx, repo, c)
+}
+
+// strictLists takes IfUnlisted of a class move for that of a removal.
+type strictLists struct{ base }
+
+func (s strictLists) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	for _, m := range c.Classes {
+		for rec := range s.Manifests(ctx, repo, "") {
+			if m.IfUnlisted && slices.Contains(rec.Manifests, m.Digest) {
+				return &manifest.ConflictError{Digest: m.Digest, Parent: rec.Desc.Digest}
+			}
+		}
+	}
+	return s.Store.Apply(ctx, repo, c)
 }
 
 type stepwise struct{ base }
@@ -257,6 +369,34 @@ func (s restamp) Apply(ctx context.Context, repo string, c manifest.Change) erro
 		_ = s.Store.Apply(ctx, repo, manifest.Change{Delete: []manifest.Removal{{Digest: rec.Desc.Digest}}})
 	}
 	return s.Store.Apply(ctx, repo, c)
+}
+
+// untouched shows the first push for the last.
+type untouched struct{ base }
+
+func (s untouched) Get(ctx context.Context, repo string, dgst digest.Digest) (manifest.Record, error) {
+	rec, err := s.Store.Get(ctx, repo, dgst)
+	rec.TouchedAt = rec.PushedAt
+	return rec, err
+}
+
+// backdated believes whatever push comes last.
+type backdated struct{ base }
+
+func (s backdated) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	again := c
+	again.Put, again.Tags, again.Delete, again.At = c.Put, nil, nil, time.Time{}
+	if s.Store.Apply(ctx, repo, manifest.Change{RequireManifests: digestsOf(c.Put)}) == nil {
+		_ = s.Store.Apply(ctx, repo, again)
+	}
+	return s.Store.Apply(ctx, repo, c)
+}
+
+func digestsOf(recs []manifest.Record) (out []digest.Digest) {
+	for _, rec := range recs {
+		out = append(out, rec.Desc.Digest)
+	}
+	return out
 }
 
 type retag struct{ base }

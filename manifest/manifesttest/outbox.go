@@ -111,7 +111,7 @@ func showEvent(e manifest.Event) string {
 	}
 	fmt.Fprintf(&b, " tags %q delete", c.Tags)
 	for _, d := range c.Delete {
-		fmt.Fprintf(&b, " %s %t %t", d.Digest, d.IfUntagged, d.IfUnlisted)
+		fmt.Fprintf(&b, " %s %t %t %v", d.Digest, d.IfUntagged, d.IfUnlisted, d.Cutoff.UTC())
 	}
 	at := "unknown"
 	if !c.At.IsZero() {
@@ -160,7 +160,7 @@ func life() []manifest.Event {
 		{Repo: repo, Change: manifest.Change{RequireManifests: digests(one), Put: []manifest.Record{two, parent, referrer}, At: day1}},
 		{Repo: repo, Change: manifest.Change{Tags: append(move("a", d2, d1), manifest.TagMove{Name: "b", To: d1}), At: day2}},
 		{Repo: repo, Change: manifest.Change{Tags: move("a", "", "")}},
-		{Repo: otherRepo, Change: manifest.Change{Delete: []manifest.Removal{{Digest: d2, IfUntagged: true}, {Digest: d1, IfUnlisted: true}}, At: day2}}, // which empties it
+		{Repo: otherRepo, Change: manifest.Change{Delete: []manifest.Removal{{Digest: d2, IfUntagged: true}, {Digest: d1, IfUnlisted: true, Cutoff: day2}}, At: day2}}, // which empties it
 		{Repo: repo, Change: manifest.Change{Put: []manifest.Record{image("3")}, Tags: move("c", d2, ""), Delete: []manifest.Removal{{Digest: parent.Desc.Digest}, {Digest: d1}}, At: day2}},
 		{Repo: otherRepo, Change: manifest.Change{Put: []manifest.Record{two}, Tags: move("a", d2, "")}},
 	}

@@ -21,7 +21,7 @@ var readClauses = []clause{
 			index("empty index"),
 		} {
 			k.put(rec)
-			rec.PushedAt = day1
+			rec.PushedAt, rec.TouchedAt = day1, day1
 			if d := diff(k.get(rec), rec); d != "" {
 				k.Errorf("Get of %s: %s", rec.Desc.Annotations["org.example.name"], d)
 			}
@@ -72,7 +72,7 @@ var readClauses = []clause{
 	{"results belong to the caller", func(k *kit) {
 		fresh := func() manifest.Record { // shares nothing with what the store was given
 			rec := doc{name: "1", children: []digest.Digest{absentSubject}, subject: absentSubject}.record()
-			rec.Blobs, rec.PushedAt = []digest.Digest{blobOf("1")}, day1
+			rec.Blobs, rec.PushedAt, rec.TouchedAt = []digest.Digest{blobOf("1")}, day1, day1
 			return rec
 		}
 		rec := fresh()

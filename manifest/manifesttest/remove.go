@@ -1,6 +1,8 @@
 package manifesttest
 
 import (
+	"time"
+
 	"github.com/wharfage/wharfage/manifest"
 )
 
@@ -66,6 +68,23 @@ var removeClauses = []clause{
 		k.noManifest(repo, d)
 		k.noManifest(repo, p2.Desc.Digest)
 		k.apply(manifest.Change{Delete: []manifest.Removal{{Digest: other.Desc.Digest, IfUnlisted: true}}})
+	}},
+	{"Cutoff refuses what was touched after it", func(k *kit) {
+		one, undated := image("1"), image("undated")
+		d := one.Desc.Digest
+		remove := func(cutoff time.Time) []manifest.Removal { return []manifest.Removal{{Digest: d, Cutoff: cutoff}} }
+		k.put(one)
+		k.conflict(manifest.Change{Delete: remove(day1.Add(-time.Second))}, manifest.ConflictError{Digest: d, TouchedAt: day1})
+		k.apply(manifest.Change{Put: []manifest.Record{one}, At: day2})
+		k.conflict(manifest.Change{Delete: remove(day1)}, manifest.ConflictError{Digest: d, TouchedAt: day2})
+		k.conflict(manifest.Change{Put: []manifest.Record{one}, Delete: remove(day2), At: day2.Add(time.Second)}, manifest.ConflictError{Digest: d, TouchedAt: day2.Add(time.Second)})
+		k.conflict(manifest.Change{Put: []manifest.Record{image("2")}, Delete: []manifest.Removal{{Digest: image("2").Desc.Digest, Cutoff: day1}}, At: day2},
+			manifest.ConflictError{Digest: image("2").Desc.Digest, TouchedAt: day2})
+		k.apply(manifest.Change{Delete: remove(day2)})
+		k.noManifest(repo, d)
+		k.apply(manifest.Change{Put: []manifest.Record{undated}})
+		k.conflict(manifest.Change{Delete: []manifest.Removal{{Digest: undated.Desc.Digest, Cutoff: day2}}}, manifest.ConflictError{Digest: undated.Desc.Digest})
+		k.apply(manifest.Change{Delete: []manifest.Removal{{Digest: undated.Desc.Digest}}})
 	}},
 	{"a removal without conditions leaves parents as they are", func(k *kit) {
 		child := image("child")

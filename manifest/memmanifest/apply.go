@@ -2,6 +2,7 @@ package memmanifest
 
 import (
 	"context"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -9,13 +10,15 @@ import (
 	"github.com/wharfage/wharfage/manifest"
 )
 
+const features = manifest.BasicFeatures | manifest.FeatureUnchanged | manifest.FeatureDeleteOrphan | manifest.FeatureClasses
+
 // Apply implements [manifest.Writer]. Its cost follows c, not what the
 // repository holds.
 func (s *Store) Apply(ctx context.Context, repo string, c manifest.Change) error {
 	fail := func(object string, err error) error {
 		return &manifest.Error{Op: "apply", Repo: repo, Object: object, Err: err}
 	}
-	if c.Needs()&^manifest.AllFeatures != 0 {
+	if c.Needs()&^features != 0 {
 		return fail("", manifest.ErrUnsupported)
 	}
 	r, err := s.acquire(ctx, repo)
@@ -38,8 +41,16 @@ func (s *Store) Apply(ctx context.Context, repo string, c manifest.Change) error
 	for _, rec := range p.put {
 		r.put(rec)
 	}
+	for key, at := range p.touched {
+		if e, found := r.manifests.get(string(key)); found {
+			e.touched.Store(&at)
+		}
+	}
 	for _, t := range c.Tags {
 		r.move(manifest.Tag{Name: t.Name, Digest: t.To, MovedAt: c.At})
+	}
+	for _, m := range p.classes {
+		r.reclass(m, c.At)
 	}
 	for _, d := range c.Delete {
 		r.remove(d.Digest)
@@ -56,17 +67,31 @@ type plan struct {
 	*manifest.Change
 	r       *repository
 	put     map[digest.Digest]manifest.Record // those that are new
+	touched map[digest.Digest]time.Time       // what TouchedAt of all of Put becomes
 	moved   map[string]digest.Digest
+	classes []manifest.ClassMove // of what Put brings back, and then Classes
+	class   map[digest.Digest]manifest.StorageClass
 	removed map[digest.Digest]bool
 }
 
 func (p *plan) resolve() {
 	p.put = make(map[digest.Digest]manifest.Record, len(p.Put))
+	p.touched = make(map[digest.Digest]time.Time, len(p.Put))
 	for _, rec := range p.Put {
-		if _, found := p.r.manifests.get(string(rec.Desc.Digest)); !found {
-			rec.PushedAt = p.At
-			p.put[rec.Desc.Digest] = rec
+		p.touched[rec.Desc.Digest] = p.At
+		if e, found := p.r.manifests.get(string(rec.Desc.Digest)); found {
+			p.touched[rec.Desc.Digest] = p.Touch(*e.touched.Load())
+			p.classes = append(p.classes, manifest.ClassMove{Digest: rec.Desc.Digest})
+			continue
 		}
+		rec.PushedAt = p.At
+		rec.StorageClass, rec.ArchivedAt, rec.RestoredAt = manifest.Standard, time.Time{}, time.Time{}
+		p.put[rec.Desc.Digest] = rec
+	}
+	p.classes = append(p.classes, p.Classes...)
+	p.class = make(map[digest.Digest]manifest.StorageClass, len(p.classes))
+	for _, m := range p.classes {
+		p.class[m.Digest] = m.To
 	}
 	p.moved = make(map[string]digest.Digest, len(p.Tags))
 	for _, t := range p.Tags {
@@ -87,9 +112,14 @@ func (p *plan) has(dgst digest.Digest) bool {
 	return found
 }
 
-// check returns what is wrong with Tags or Delete, and about which tag or
-// digest.
+// check returns what is wrong with Unchanged, Tags, Classes or Delete, and
+// about which tag or digest.
 func (p *plan) check() (object string, err error) {
+	for _, seen := range p.Unchanged {
+		if err := p.r.changed(seen); err != nil {
+			return string(seen.Digest), err
+		}
+	}
 	for _, t := range p.Tags {
 		at, found := p.r.tags.get(t.Name)
 		have := manifest.Absent
@@ -103,6 +133,16 @@ func (p *plan) check() (object string, err error) {
 			return t.Name, manifest.ErrNotFound
 		}
 	}
+	for _, m := range p.Classes {
+		if !p.has(m.Digest) {
+			return string(m.Digest), manifest.ErrNotFound
+		}
+		if m.IfUnlisted {
+			if parent, found := p.parentOf(m.Digest, p.archived); found {
+				return string(m.Digest), &manifest.ConflictError{Digest: m.Digest, Parent: parent}
+			}
+		}
+	}
 	for _, d := range p.Delete {
 		if !p.has(d.Digest) {
 			return string(d.Digest), manifest.ErrNotFound
@@ -112,13 +152,76 @@ func (p *plan) check() (object string, err error) {
 				return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, Tag: tag}
 			}
 		}
+		if touched := p.touchedAt(d.Digest); d.TooYoung(touched) {
+			return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, TouchedAt: touched}
+		}
 		if d.IfUnlisted {
-			if parent, found := p.parentOf(d.Digest); found {
+			if parent, found := p.parentOf(d.Digest, nil); found {
 				return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, Parent: parent}
+			}
+		}
+		if d.IfOrphan {
+			if subject := p.subjectOf(d.Digest); subject != "" && !p.removed[subject] && p.has(subject) {
+				return string(d.Digest), &manifest.ConflictError{Digest: d.Digest, Subject: subject}
 			}
 		}
 	}
 	return "", nil
+}
+
+// touchedAt is when a manifest, which is there after Put, was touched.
+func (p *plan) touchedAt(dgst digest.Digest) time.Time {
+	if at, found := p.touched[dgst]; found {
+		return at
+	}
+	e, _ := p.r.manifests.get(string(dgst))
+	return *e.touched.Load()
+}
+
+// changed returns how a manifest is not as it was seen, or nil.
+func (r *repository) changed(seen manifest.Seen) error {
+	e, found := r.manifests.get(string(seen.Digest))
+	if !found {
+		return manifest.ErrNotFound
+	}
+	was := make(map[string]bool, len(seen.Tags))
+	for _, tag := range seen.Tags {
+		was[tag] = true
+		at, found := r.tags.get(tag)
+		if !found {
+			at.Digest = manifest.Absent
+		}
+		if at.Digest != seen.Digest {
+			return &manifest.ConflictError{Tag: tag, Want: seen.Digest, Have: at.Digest}
+		}
+	}
+	for tag := range e.tags.after("") {
+		if !was[tag] {
+			return &manifest.ConflictError{Digest: seen.Digest, Tag: tag}
+		}
+	}
+	if since := e.rec.ClassSince(); !since.Equal(seen.Since) {
+		return &manifest.ConflictError{Digest: seen.Digest, Since: since}
+	}
+	return nil
+}
+
+// subjectOf returns the subject of a manifest that is there after Put.
+func (p *plan) subjectOf(dgst digest.Digest) digest.Digest {
+	if rec, isNew := p.put[dgst]; isNew {
+		return rec.Subject
+	}
+	e, _ := p.r.manifests.get(string(dgst))
+	return e.rec.Subject
+}
+
+// archived tells whether a manifest is in the archive after Classes.
+func (p *plan) archived(dgst digest.Digest) bool {
+	class, moved := p.class[dgst]
+	if e, found := p.r.manifests.get(string(dgst)); found && !moved {
+		class = e.rec.StorageClass
+	}
+	return class == manifest.Archive
 }
 
 // tagOf finds a tag that names dgst after Tags.
@@ -138,10 +241,11 @@ func (p *plan) tagOf(dgst digest.Digest) (string, bool) {
 	return "", false
 }
 
-// parentOf finds a manifest that lists dgst after Delete.
-func (p *plan) parentOf(dgst digest.Digest) (digest.Digest, bool) {
+// parentOf finds a manifest that lists dgst after Delete, and is not skipped.
+func (p *plan) parentOf(dgst digest.Digest, skip func(digest.Digest) bool) (digest.Digest, bool) {
+	stays := func(parent digest.Digest) bool { return !p.removed[parent] && (skip == nil || !skip(parent)) }
 	for _, rec := range p.Put {
-		if _, isNew := p.put[rec.Desc.Digest]; isNew && !p.removed[rec.Desc.Digest] {
+		if _, isNew := p.put[rec.Desc.Digest]; isNew && stays(rec.Desc.Digest) {
 			for _, child := range rec.Manifests {
 				if child == dgst {
 					return rec.Desc.Digest, true
@@ -151,7 +255,7 @@ func (p *plan) parentOf(dgst digest.Digest) (digest.Digest, bool) {
 	}
 	if parents := p.r.parents[dgst]; parents != nil {
 		for parent := range parents.after("") {
-			if !p.removed[digest.Digest(parent)] {
+			if stays(digest.Digest(parent)) {
 				return digest.Digest(parent), true
 			}
 		}
@@ -168,6 +272,7 @@ func (r *repository) put(rec manifest.Record) {
 	e := &entry{rec: rec}
 	key := string(rec.Desc.Digest)
 	r.manifests.set(key, e)
+	r.list(e)
 	for _, d := range rec.Blobs {
 		r.blobs[d]++
 	}
@@ -177,6 +282,11 @@ func (r *repository) put(rec manifest.Record) {
 		}
 		r.parents[d].set(key, struct{}{})
 	}
+}
+
+// list notes e with its subject, if it has one.
+func (r *repository) list(e *entry) {
+	rec, key := &e.rec, string(e.rec.Desc.Digest)
 	if rec.Subject == "" {
 		return
 	}
@@ -192,6 +302,26 @@ func (r *repository) put(rec manifest.Record) {
 		sub.byType[typ] = new(ordered[referrer])
 	}
 	sub.byType[typ].set(key, ref)
+}
+
+// reclass moves a manifest that is there to a storage class. Readers may hold
+// its entry, which stays as it was.
+func (r *repository) reclass(m manifest.ClassMove, at time.Time) {
+	e, _ := r.manifests.get(string(m.Digest))
+	if e.rec.StorageClass == m.To {
+		return
+	}
+	touched := e.touched.Load()
+	e = &entry{rec: e.rec, tags: e.tags}
+	e.touched.Store(touched)
+	e.rec.StorageClass = m.To
+	if m.To == manifest.Archive {
+		e.rec.ArchivedAt = at
+	} else {
+		e.rec.RestoredAt = at
+	}
+	r.manifests.set(string(m.Digest), e)
+	r.list(e)
 }
 
 // remove takes away a manifest that is there, with its tags.

@@ -13,6 +13,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -76,8 +78,9 @@ type repository struct {
 }
 
 type entry struct {
-	rec  manifest.Record // never changes
-	tags ordered[struct{}]
+	rec     manifest.Record // never changes; without TouchedAt
+	tags    ordered[struct{}]
+	touched atomic.Pointer[time.Time]
 }
 
 // referrer is an entry and what a list shows of it.
@@ -201,6 +204,7 @@ func (s *Store) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([
 // listed returns a copy of the record for a caller, without Raw.
 func (e *entry) listed() manifest.Record {
 	rec := e.rec
+	rec.TouchedAt = *e.touched.Load()
 	rec.Desc = e.descriptor()
 	rec.Raw = nil
 	rec.Manifests = slices.Clone(rec.Manifests)

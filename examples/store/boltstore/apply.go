@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"iter"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -18,13 +20,18 @@ const (
 	parentMark = 'p'
 )
 
+const features = manifest.BasicFeatures | manifest.FeatureUnchanged | manifest.FeatureDeleteOrphan | manifest.FeatureClasses
+
 // addition is a record to be put, as it is to stand in the database.
 type addition struct {
 	stored
 	digest []byte // in keys
 	row    []byte
 	json   []byte // in lists of referrers
-	isNew  bool   // found out by the transaction
+
+	// Found out by the transaction:
+	isNew bool
+	was   stored // if it is not
 }
 
 // errBody is a manifest that was there when its body was about to be written,
@@ -34,7 +41,7 @@ var errBody = errors.New("a body is to be written first")
 // Apply implements [manifest.Writer]: step 3 of model/collect.pml. Its cost follows c, not what the repository
 // holds.
 func (m *Manifests) Apply(ctx context.Context, repo string, c manifest.Change) error {
-	if c.Needs()&^manifest.AllFeatures != 0 {
+	if c.Needs()&^features != 0 {
 		return manifestError("apply", repo, "", manifest.ErrUnsupported)
 	}
 	p := plan{Change: &c, repo: name(repo), add: make([]*addition, len(c.Put))}
@@ -96,7 +103,8 @@ func (m *Manifests) writeBodies(ctx context.Context, repo string, p *plan) error
 
 func newAddition(rec manifest.Record, c *manifest.Change) *addition {
 	a := &addition{stored: stored{Record: rec}}
-	a.PushedAt = c.At
+	a.PushedAt, a.TouchedAt = c.At, c.At
+	a.StorageClass, a.ArchivedAt, a.RestoredAt = manifest.Standard, time.Time{}, time.Time{}
 	a.digest, _ = appendDigest(nil, rec.Desc.Digest)
 	if rec.Subject != "" {
 		a.json = []byte(manifest.NewReferrerJSON(rec.Desc).JSON)
@@ -120,7 +128,11 @@ type plan struct {
 func (p *plan) apply() error {
 	p.object = ""
 	for _, a := range p.add {
-		a.isNew = !p.has(manifestRows, append(p.repo[:len(p.repo):len(p.repo)], a.digest...))
+		was, found, err := p.record(p.repo, a.Desc.Digest)
+		if err != nil {
+			return err
+		}
+		a.isNew, a.was = !found, was
 		switch {
 		case !a.isNew && a.body.Key != "":
 			p.unused = append(p.unused, a.body.Key)
@@ -135,7 +147,14 @@ func (p *plan) apply() error {
 	if err := p.missing(); err != nil {
 		return err
 	}
+	if err := p.checkUnchanged(); err != nil {
+		return err
+	}
 	moved, err := p.checkTags()
+	if err != nil {
+		return err
+	}
+	classes, err := p.checkClasses()
 	if err != nil {
 		return err
 	}
@@ -146,10 +165,15 @@ func (p *plan) apply() error {
 	for _, a := range p.add {
 		if a.isNew {
 			p.putRecord(a)
+		} else {
+			p.touch(a)
 		}
 	}
 	for i, t := range p.Tags {
 		p.move(moved[i], manifest.Tag{Name: t.Name, Digest: t.To, MovedAt: p.At})
+	}
+	for i := range classes {
+		p.put(manifestRows, digestRow(p.repo, classes[i].Desc.Digest), recordRow(&classes[i]))
 	}
 	for _, s := range removed {
 		p.remove(s)
@@ -160,19 +184,9 @@ func (p *plan) apply() error {
 	return nil
 }
 
-// adds returns the new record of a digest, if there is one.
-func (p *plan) adds(dgst digest.Digest) *addition {
-	for _, a := range p.add {
-		if a.isNew && a.Desc.Digest == dgst {
-			return a
-		}
-	}
-	return nil
-}
-
 // hasManifest tells whether a manifest is there after Put.
 func (p *plan) hasManifest(dgst digest.Digest) bool {
-	return p.adds(dgst) != nil || p.has(manifestRows, digestRow(p.repo, dgst))
+	return slices.ContainsFunc(p.add, func(a *addition) bool { return a.Desc.Digest == dgst }) || p.has(manifestRows, digestRow(p.repo, dgst))
 }
 
 // missing returns what the change requires and the repository does not have, or
@@ -228,34 +242,158 @@ func (p *plan) checkTags() ([]manifest.Tag, error) {
 	return at, nil
 }
 
-// checkRemovals returns the records that go, each once.
-func (p *plan) checkRemovals() ([]stored, error) {
+// after returns a record that is there after Put, but for its class.
+func (p *plan) after(dgst digest.Digest) (stored, error) {
+	for _, a := range p.add {
+		if a.Desc.Digest == dgst && a.isNew {
+			return a.stored, nil
+		}
+		if a.Desc.Digest == dgst {
+			s := a.was
+			s.TouchedAt = p.Touch(s.TouchedAt)
+			return s, nil
+		}
+	}
+	s, found, err := p.record(p.repo, dgst)
+	if err == nil && !found {
+		err = manifest.ErrNotFound
+	}
+	return s, err
+}
+
+func (p *plan) removed() map[digest.Digest]bool {
 	removed := make(map[digest.Digest]bool, len(p.Delete))
 	for _, d := range p.Delete {
 		removed[d.Digest] = true
 	}
-	out := make([]stored, 0, len(p.Delete))
-	for _, d := range p.Delete {
-		p.object = string(d.Digest)
-		s, found, err := p.record(p.repo, d.Digest)
+	return removed
+}
+
+// checkUnchanged compares manifests with what was seen of them.
+func (p *plan) checkUnchanged() error {
+	for _, seen := range p.Unchanged {
+		p.object = string(seen.Digest)
+		s, found, err := p.record(p.repo, seen.Digest)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return manifest.ErrNotFound
+		}
+		was := make(map[string]bool, len(seen.Tags))
+		for _, name := range seen.Tags {
+			was[name] = true
+			at, found, err := p.tag(p.repo, name)
+			if err != nil {
+				return err
+			}
+			if !found {
+				at.Digest = manifest.Absent
+			}
+			if at.Digest != seen.Digest {
+				return &manifest.ConflictError{Tag: name, Want: seen.Digest, Have: at.Digest}
+			}
+		}
+		prefix := p.behind(seen.Digest, tagMark)
+		for k := range p.under(manifestRows, prefix, prefix) {
+			if tag := string(k[len(prefix):]); !was[tag] {
+				return &manifest.ConflictError{Digest: seen.Digest, Tag: tag}
+			}
+		}
+		if since := s.ClassSince(); !since.Equal(seen.Since) {
+			return &manifest.ConflictError{Digest: seen.Digest, Since: since}
+		}
+	}
+	p.object = ""
+	return nil
+}
+
+// checkClasses returns the records that change their class, in Put or in
+// Classes.
+func (p *plan) checkClasses() ([]stored, error) {
+	var moves []manifest.ClassMove
+	for _, a := range p.add {
+		if !a.isNew {
+			moves = append(moves, manifest.ClassMove{Digest: a.Desc.Digest})
+		}
+	}
+	moves = append(moves, p.Classes...)
+	class := make(map[digest.Digest]manifest.StorageClass, len(moves))
+	for _, m := range moves {
+		class[m.Digest] = m.To
+	}
+	skip := map[digest.Digest]bool{} // what lists others and is no reason to keep these
+	var out []stored
+	for _, m := range moves {
+		p.object = string(m.Digest)
+		s, err := p.after(m.Digest)
 		if err != nil {
 			return nil, err
 		}
-		if a := p.adds(d.Digest); a != nil {
-			s, found = a.stored, true
+		if m.IfUnlisted {
+			if len(skip) == 0 {
+				skip = p.removed()
+			}
+			for parent := range p.parents(m.Digest) {
+				to, moved := class[parent]
+				if !moved {
+					s, err := p.after(parent)
+					if err != nil {
+						return nil, err
+					}
+					to = s.StorageClass
+				}
+				if to == manifest.Archive {
+					skip[parent] = true
+				}
+			}
+			if parent, found := p.parentOf(m.Digest, skip); found {
+				return nil, &manifest.ConflictError{Digest: m.Digest, Parent: parent}
+			}
 		}
-		if !found {
-			return nil, manifest.ErrNotFound
+		if i := slices.IndexFunc(out, func(o stored) bool { return o.Desc.Digest == m.Digest }); i >= 0 {
+			s, out = out[i], slices.Delete(out, i, i+1)
+		}
+		if s.StorageClass == m.To {
+			continue
+		}
+		s.StorageClass = m.To
+		if m.To == manifest.Archive {
+			s.ArchivedAt = p.At
+		} else {
+			s.RestoredAt = p.At
+		}
+		out = append(out, s)
+	}
+	p.object = ""
+	return out, nil
+}
+
+// checkRemovals returns the records that go, each once.
+func (p *plan) checkRemovals() ([]stored, error) {
+	removed := p.removed()
+	out := make([]stored, 0, len(p.Delete))
+	for _, d := range p.Delete {
+		p.object = string(d.Digest)
+		s, err := p.after(d.Digest)
+		if err != nil {
+			return nil, err
 		}
 		if d.IfUntagged {
 			if tag, found := p.tagOf(d.Digest); found {
 				return nil, &manifest.ConflictError{Digest: d.Digest, Tag: tag}
 			}
 		}
+		if d.TooYoung(s.TouchedAt) {
+			return nil, &manifest.ConflictError{Digest: d.Digest, TouchedAt: s.TouchedAt}
+		}
 		if d.IfUnlisted {
 			if parent, found := p.parentOf(d.Digest, removed); found {
 				return nil, &manifest.ConflictError{Digest: d.Digest, Parent: parent}
 			}
+		}
+		if d.IfOrphan && s.Subject != "" && !removed[s.Subject] && p.hasManifest(s.Subject) {
+			return nil, &manifest.ConflictError{Digest: d.Digest, Subject: s.Subject}
 		}
 		if !slices.ContainsFunc(out, func(s stored) bool { return s.Desc.Digest == d.Digest }) {
 			out = append(out, s)
@@ -294,13 +432,24 @@ func (p *plan) parentOf(dgst digest.Digest, removed map[digest.Digest]bool) (dig
 			return a.Desc.Digest, true
 		}
 	}
-	prefix := p.behind(dgst, parentMark)
-	for k := range p.under(manifestRows, prefix, prefix) {
-		if parent, _ := readDigest(k[len(prefix):]); !removed[parent] {
+	for parent := range p.parents(dgst) {
+		if !removed[parent] {
 			return parent, true
 		}
 	}
 	return "", false
+}
+
+// parents yields what lists dgst before the change.
+func (p *plan) parents(dgst digest.Digest) iter.Seq[digest.Digest] {
+	return func(yield func(digest.Digest) bool) {
+		prefix := p.behind(dgst, parentMark)
+		for k := range p.under(manifestRows, prefix, prefix) {
+			if parent, _ := readDigest(k[len(prefix):]); !yield(parent) {
+				return
+			}
+		}
+	}
 }
 
 // fact is a row that is derived from a record.
@@ -343,6 +492,14 @@ func (p *plan) putRecord(a *addition) {
 		p.put(f.table, f.key, f.value)
 	}
 	p.refer(a.body.Key)
+}
+
+// touch notes that a manifest was pushed again.
+func (p *plan) touch(a *addition) {
+	if at := p.Touch(a.was.TouchedAt); !at.Equal(a.was.TouchedAt) {
+		a.was.TouchedAt = at
+		p.put(manifestRows, append(p.repo[:len(p.repo):len(p.repo)], a.digest...), recordRow(&a.was))
+	}
 }
 
 // move points a tag, which is at, at a manifest that is there, or removes it if

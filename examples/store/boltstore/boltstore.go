@@ -53,7 +53,8 @@ type Options struct {
 	Dir string // made when there is none
 
 	// Objects keeps the bytes of blobs, sessions and manifests. Nil means files in
-	// the folder objects of Dir. No other store may use them.
+	// the folder objects of Dir. They are marked as those of this store, and
+	// those of another refused with an error that matches parts.ErrForeign.
 	Objects blob.Objects
 
 	// PackBelow is how long in bytes content must be for an object of its own. What is
@@ -66,7 +67,13 @@ type Options struct {
 	// store; one of the process does not.
 	Unsynced bool
 
-	Lease      time.Duration    // Stat renews a touch older than half of it; zero means 24h
+	// Lease is kept in the store: zero means what is kept, and 24h at first. Stat
+	// renews a touch that is older than half of it. A shorter one is refused with
+	// [blob.LeaseError], since more was promised, unless ShortenLease says that
+	// what was promised may go earlier.
+	Lease        time.Duration
+	ShortenLease bool
+
 	Now        func() time.Time // nil means time.Now
 	KeepEvents bool             // write an event for each change, to be read and forgotten by way of manifest.Outbox
 
@@ -100,9 +107,6 @@ func Open(o Options) (*DB, error) {
 	}
 	if o.Objects == nil {
 		o.Objects = &dirblob.Objects{Dir: filepath.Join(o.Dir, "objects"), Unsynced: o.Unsynced}
-	}
-	if o.Lease == 0 {
-		o.Lease = 24 * time.Hour
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -155,7 +159,10 @@ func (db *DB) open() error {
 		return err
 	}
 	db.bolt, db.queue.bolt = b, b
-	if err = db.start(); err == nil && db.PackBelow > 0 {
+	if err = db.start(); err == nil {
+		err = db.claim()
+	}
+	if err == nil && db.PackBelow > 0 {
 		db.packs, err = newPacks(db, db.Objects, filepath.Join(db.Dir, "packs"), db.PackBelow)
 		db.files.Objects, db.queue.packs = db.packs, db.packs
 	}
@@ -194,6 +201,9 @@ func (db *DB) start() error {
 		if t.get(metaRows, schemaRow) == nil {
 			t.put(metaRows, schemaRow, numberRow(schema))
 			t.put(metaRows, madeRow, appendTime(nil, now))
+		}
+		if err := db.identify(t); err != nil {
+			return err
 		}
 		made := row{s: string(t.get(metaRows, madeRow))}
 		db.made = made.time()

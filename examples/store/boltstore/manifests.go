@@ -61,14 +61,18 @@ func recordRow(s *stored) []byte {
 	b = appendString(b, s.Desc.ArtifactType)
 	b = appendKey(b, s.body.Key)
 	b = binary.AppendUvarint(b, uint64(s.body.Size))
-	b = appendTime(b, s.PushedAt)
+	b = appendTime(appendTime(b, s.PushedAt), s.TouchedAt)
 	b = appendString(b, string(s.Subject))
 	b = binary.AppendUvarint(b, uint64(len(s.Desc.Annotations)))
 	for _, k := range slices.Sorted(maps.Keys(s.Desc.Annotations)) {
 		b = appendString(appendString(b, k), s.Desc.Annotations[k])
 	}
 	b = appendDigests(b, s.Manifests)
-	return appendDigests(b, s.Blobs)
+	b = appendDigests(b, s.Blobs)
+	if s.StorageClass == manifest.Standard && s.ArchivedAt.IsZero() && s.RestoredAt.IsZero() {
+		return b
+	}
+	return appendTime(appendTime(appendString(b, string(s.StorageClass)), s.ArchivedAt), s.RestoredAt)
 }
 
 func readDescriptor(r *row, dgst digest.Digest) ocispec.Descriptor {
@@ -82,7 +86,7 @@ func readRecord(dgst digest.Digest, b []byte) (s stored, err error) {
 	if key := r.take(shortLen); r.err == nil {
 		s.body = parts.Part{Key: unpackKey(key), Size: int64(r.uvarint())}
 	}
-	s.PushedAt = r.time()
+	s.PushedAt, s.TouchedAt = r.time(), r.time()
 	s.Subject = digest.Digest(r.string())
 	if n := r.count(); n > 0 {
 		s.Desc.Annotations = make(map[string]string, n)
@@ -93,6 +97,9 @@ func readRecord(dgst digest.Digest, b []byte) (s stored, err error) {
 	}
 	s.Manifests = r.digests()
 	s.Blobs = r.digests()
+	if r.s != "" { // else it never was in the archive
+		s.StorageClass, s.ArchivedAt, s.RestoredAt = manifest.StorageClass(r.string()), r.time(), r.time()
+	}
 	if r.err != nil {
 		return stored{}, fmt.Errorf("manifest %s: %w", dgst, r.err)
 	}

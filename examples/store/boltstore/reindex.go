@@ -81,7 +81,7 @@ func (db *DB) derive(ctx context.Context, s stored) (stored, error) {
 		}
 	}
 	rec.Blobs = slices.DeleteFunc(rec.Blobs, isManifest)
-	rec.Raw, rec.PushedAt = nil, s.PushedAt
+	rec.Raw, rec.PushedAt, rec.TouchedAt = nil, s.PushedAt, s.TouchedAt
 	return stored{rec, s.body}, nil
 }
 
@@ -122,6 +122,9 @@ func (t *tx) wrongFacts(repo []byte, s, want stored) (wrong []fact, err error) {
 	if err != nil || !found || now.body != s.body {
 		return nil, err
 	}
+	// Since s was read:
+	want.TouchedAt = now.TouchedAt
+	want.StorageClass, want.ArchivedAt, want.RestoredAt = now.StorageClass, now.ArchivedAt, now.RestoredAt
 	row := digestRow(repo, s.Desc.Digest)
 	rows := append(t.factsOf(repo, want), fact{manifestRows, row, recordRow(&want)})
 	return slices.DeleteFunc(rows, func(f fact) bool {

@@ -132,12 +132,30 @@ func (f *Files) Seal(ctx context.Context, c Content) (Content, error) {
 }
 
 // Drop deletes objects that nothing refers to any more. What cannot be deleted
-// is left to a sweep. It works on when ctx has ended.
+// within 10 seconds is left to a sweep. It works on when ctx has ended.
 func (f *Files) Drop(ctx context.Context, keys ...string) {
-	ctx = context.WithoutCancel(ctx)
+	const patience = 10 * time.Second // the caller, who has all that was asked for, waits
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
 	for _, key := range keys {
+		if ctx.Err() != nil {
+			return
+		}
 		f.Objects.Delete(ctx, key)
 	}
+}
+
+// Probe tells why o cannot store an object, by doing so. What it stores is gone
+// when it returns, or else a stray from the first.
+func Probe(ctx context.Context, o blob.Objects) error {
+	const closed = 0 // is no era that a database counts from
+	f := Files{Objects: o}
+	key := NewKey(closed, time.Now())
+	if _, err := o.Put(ctx, key, strings.NewReader("can be stored\n")); err != nil {
+		return err
+	}
+	f.Drop(ctx, key)
+	return nil
 }
 
 // Open returns n bytes of c from off on, -1 for all. off is not beyond the end.

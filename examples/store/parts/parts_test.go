@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"github.com/wharfage/wharfage/blob"
@@ -360,4 +361,38 @@ func TestWholeTellsWhatIsMissing(t *testing.T) {
 	if whole, err := f.Whole(ctx, Content{Parts: []Part{{f.NewKey(), 1}}}); whole || !errors.Is(err, context.Canceled) {
 		t.Errorf("Whole with an ended ctx = %v, %v", whole, err)
 	}
+}
+
+func TestProbeLeavesNothing(t *testing.T) {
+	f := open(t, 1)
+	if err := Probe(t.Context(), f.Objects); err != nil || objects(t, f) != 0 {
+		t.Errorf("Probe = %v, and %d objects are left", err, objects(t, f))
+	}
+	if err := Probe(t.Context(), &broken{f.Objects, "put"}); !errors.Is(err, errBroken) {
+		t.Errorf("Probe of what cannot be written = %v", err)
+	}
+}
+
+// stuck never answers.
+type stuck struct {
+	blob.Objects
+	calls int
+}
+
+func (o *stuck) Delete(ctx context.Context, key string) error {
+	o.calls++
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestDropWaitsForABoundedTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		o, began := &stuck{}, time.Now()
+		(&Files{Objects: o}).Drop(ctx, "a", "b", "c")
+		if took := time.Since(began); took != 10*time.Second || o.calls != 1 {
+			t.Errorf("it took %v and %d calls, want 10s and 1", took, o.calls)
+		}
+	})
 }

@@ -27,6 +27,7 @@ var _ interface {
 	blob.Locator
 	blob.Catalog
 	blob.Guarded
+	blob.Promiser
 	blob.SessionLister
 	blob.Sweeper
 	blob.Redirector
@@ -38,6 +39,15 @@ func blobError(op, repo string, dgst digest.Digest, err error) error {
 
 // Guarded implements [blob.Guarded]: Apply and Delete take the same lock.
 func (b *Blobs) Guarded() bool { return true }
+
+// Promised implements [blob.Promiser].
+func (b *Blobs) Promised(ctx context.Context) (time.Duration, error) {
+	var kept int64
+	if _, err := b.db.row(ctx, `select coalesce(lease, 0) from meta`, nil, &kept); err != nil {
+		return 0, blobError("lease", "", "", err)
+	}
+	return max(time.Duration(kept)*time.Microsecond, b.db.lease), nil
+}
 
 // files makes keys of an era. It is asked for by each call that writes objects:
 // with one that was remembered, a call could fail that began long after a sweep.
@@ -61,17 +71,13 @@ func (b *Blobs) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([
 
 func (b *Blobs) stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]blob.Info, error) {
 	now := b.db.now()
-	lease := b.db.o.Lease
-	if lease <= 0 {
-		lease = 24 * time.Hour
-	}
 	have := make(map[digest.Digest]blob.Info, len(dgsts))
 	var old []string
 	rows, _ := b.db.pool.Query(ctx, `select digest, size, touched_at from link join content using (digest) where repo = $1 and digest = any($2)`, repo, texts(dgsts))
 	var info blob.Info
 	_, err := pgx.ForEachRow(rows, []any{&info.Digest, &info.Size, &info.TouchedAt}, func() error {
 		info.TouchedAt = info.TouchedAt.UTC()
-		if now.Sub(info.TouchedAt) <= lease/2 {
+		if now.Sub(info.TouchedAt) <= b.db.lease/2 {
 			have[info.Digest] = info
 		} else {
 			old = append(old, string(info.Digest))

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wharfage/wharfage/blob/dirblob"
 	"github.com/wharfage/wharfage/examples/store/parts"
 	"github.com/wharfage/wharfage/examples/store/pgstore/pgtest"
+	"github.com/wharfage/wharfage/manifest"
 )
 
 func TestObjectsOfAnotherDatabaseAreRefused(t *testing.T) {
@@ -48,16 +50,18 @@ func keysOwner(t testing.TB, db *DB) (keys []string) {
 	return keys
 }
 
-// A database of version 1 has no ID.
-func TestADatabaseFromBeforeIDsClaimsItsObjects(t *testing.T) {
+// A database of version 1 has no ID, and manifests no time of the last push.
+func TestADatabaseOfVersion1IsMigrated(t *testing.T) {
 	db := open(t, Options{})
 	dgst := put(t, db, "r", "content")
+	rec := document("1")
+	apply(t, db, "r", manifest.Change{Put: []manifest.Record{rec}, At: time.Unix(1e9, 0)})
 	for _, key := range keysOwner(t, db) {
 		if err := db.o.Objects.Delete(t.Context(), key); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := db.pool.Exec(t.Context(), `alter table meta drop column id; update meta set version = 1`); err != nil {
+	if _, err := db.pool.Exec(t.Context(), `alter table meta drop column id, drop column lease; alter table manifest drop column touched_at, drop column storage_class, drop column archived_at, drop column restored_at; update meta set version = 1`); err != nil {
 		t.Fatal(err)
 	}
 	db = again(t, db)
@@ -66,5 +70,8 @@ func TestADatabaseFromBeforeIDsClaimsItsObjects(t *testing.T) {
 	}
 	if got, err := read(t.Context(), db, "r", dgst); got != "content" {
 		t.Fatalf("%q, %v", got, err)
+	}
+	if got, err := db.Manifests().Get(t.Context(), "r", rec.Desc.Digest); err != nil || !got.TouchedAt.Equal(time.Unix(1e9, 0)) {
+		t.Errorf("TouchedAt is %v, %v, want the time of the first push", got.TouchedAt, err)
 	}
 }

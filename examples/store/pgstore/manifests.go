@@ -31,21 +31,22 @@ func manifestError(op, repo, object string, err error) error {
 }
 
 // facts are the columns that a Record comes from.
-const facts = `descriptor, subject, manifests, blobs, pushed_at`
+const facts = `descriptor, subject, manifests, blobs, pushed_at, touched_at, storage_class, archived_at, restored_at`
 
 // record scans facts, and then more.
 func record(row pgx.Row, more ...any) (rec manifest.Record, err error) {
 	var descriptor []byte
 	var subject *string
 	var manifests, blobs []string
-	var pushed *time.Time
-	if err := row.Scan(append([]any{&descriptor, &subject, &manifests, &blobs, &pushed}, more...)...); err != nil {
+	var pushed, touched, archived, restored *time.Time
+	if err := row.Scan(append([]any{&descriptor, &subject, &manifests, &blobs, &pushed, &touched, &rec.StorageClass, &archived, &restored}, more...)...); err != nil {
 		return rec, err
 	}
 	if subject != nil {
 		rec.Subject = digest.Digest(*subject)
 	}
-	rec.Manifests, rec.Blobs, rec.PushedAt = digests(manifests), digests(blobs), known(pushed)
+	rec.Manifests, rec.Blobs = digests(manifests), digests(blobs)
+	rec.PushedAt, rec.TouchedAt, rec.ArchivedAt, rec.RestoredAt = known(pushed), known(touched), known(archived), known(restored)
 	return rec, json.Unmarshal(descriptor, &rec.Desc)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -46,6 +47,14 @@ func (db *DB) prepare(ctx context.Context, migrations []string) error {
 	if err != nil {
 		return err
 	}
+	if db.o.Existing || db.o.ReadOnly {
+		switch {
+		case version == 0:
+			return ErrNoStore
+		case version < len(migrations):
+			return fmt.Errorf("the tables have version %d, and this program wants %d: a server of its release brings them there", version, len(migrations))
+		}
+	}
 	if version < len(migrations) {
 		if err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error { return db.migrate(ctx, tx, migrations) }); err != nil {
 			return err
@@ -66,8 +75,9 @@ func (db *DB) version(ctx context.Context, conn interface {
 }) (version int, err error) {
 	// As JSON, since tables of an older version lack columns.
 	var id *string
-	err = conn.QueryRow(ctx, `select version, made_at, to_json(meta) ->> 'id', (select nspname from pg_namespace n join pg_class c on c.relnamespace = n.oid where c.oid = 'meta'::regclass) from meta`).
-		Scan(&version, &db.madeAt, &id, &db.schema)
+	var lease *int64
+	err = conn.QueryRow(ctx, `select version, made_at, to_json(meta) ->> 'id', (to_json(meta) ->> 'lease')::bigint, (select nspname from pg_namespace n join pg_class c on c.relnamespace = n.oid where c.oid = 'meta'::regclass) from meta`).
+		Scan(&version, &db.madeAt, &id, &lease, &db.schema)
 	const undefinedTable = "42P01"
 	if failed := (*pgconn.PgError)(nil); errors.As(err, &failed) && failed.Code == undefinedTable {
 		return 0, nil
@@ -75,12 +85,32 @@ func (db *DB) version(ctx context.Context, conn interface {
 	if id != nil {
 		db.id = *id
 	}
+	if lease != nil {
+		db.lease = time.Duration(*lease) * time.Microsecond
+	}
 	db.madeAt = db.madeAt.UTC()
 	return version, err
 }
 
+// keepLease settles the lease of this process, and keeps it for others.
+func (db *DB) keepLease(ctx context.Context) error {
+	kept := db.lease
+	want, err := parts.Lease(kept, db.o.Lease.Truncate(time.Microsecond), db.o.ShortenLease)
+	if err != nil {
+		return err
+	}
+	db.lease = want
+	if want == kept || db.o.Existing || db.o.ReadOnly {
+		return nil
+	}
+	return db.pool.QueryRow(ctx, `update meta set lease = case when $2 then $1 else greatest(lease, $1) end returning lease * 1000`, want.Microseconds(), db.o.ShortenLease).Scan(&db.lease)
+}
+
 // claim makes Objects ours, or refuses those of another database.
 func (db *DB) claim(ctx context.Context) error {
+	if db.o.ReadOnly {
+		return parts.Claimed(ctx, db.o.Objects, db.id)
+	}
 	var refers []string
 	if err := db.pool.QueryRow(ctx, `select array(select key from object limit 8)`).Scan(&refers); err != nil {
 		return err

@@ -35,7 +35,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,13 +47,19 @@ import (
 )
 
 // Options say where a store is and how it behaves. DSN and Objects are
-// required. Processes that share a store have the same Objects and the same
-// Lease.
+// required. Processes that share a store have the same Objects.
 type Options struct {
 	DSN     string // a URL or key=value pairs, as libpq has them
 	Objects blob.Objects
 
-	Lease   time.Duration    // Stat renews a touch older than half of it; zero means 24h
+	// Lease is kept in the database: zero means what is kept, and 24h at first. Stat
+	// renews a touch that is older than half of it. A longer one is kept from then
+	// on, and a shorter one refused with [blob.LeaseError], since others may have promised more.
+	Lease time.Duration
+	// ShortenLease lets Lease replace a longer one. What was promised under that
+	// may go earlier.
+	ShortenLease bool
+
 	Now     func() time.Time // nil means time.Now
 	MinPart int              // of an upload, in bytes: shorter chunks wait in a row; zero means parts.DefaultMinPart
 
@@ -64,9 +72,20 @@ type Options struct {
 	LinkAbove int64
 	LinkTTL   time.Duration // of such links; zero means 15 minutes
 
+	// Existing keeps Open from making, or bringing up to date, anything in the
+	// database: ErrNoStore if there are no tables.
+	Existing bool
+	// ReadOnly is Existing, and makes the server refuse whatever would write, such as
+	// a Stat that renews a touch.
+	ReadOnly bool
+
 	MaxConns int    // of the pool; zero means what DSN says, or the greater of 4 and the number of CPUs
 	Schema   string // that the tables are in, made if there is none; empty means what DSN or the database says
 }
+
+// ErrNoStore is what the error of Open matches if Existing or ReadOnly is set and
+// the database has no tables of a store.
+var ErrNoStore = errors.New("there is no store in this database")
 
 // DB is a store. Its views share everything; it is two because the interfaces
 // of blobs and manifests have methods of one name.
@@ -76,6 +95,7 @@ type DB struct {
 	id     string // of the database
 	schema string // part of the names of locks
 	madeAt time.Time
+	lease  time.Duration // of touches: what is kept, or a longer one
 }
 
 // Open returns the store at o.DSN, with its tables made or brought up to date.
@@ -85,7 +105,7 @@ type DB struct {
 func Open(ctx context.Context, o Options) (*DB, error) {
 	config, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
-		return nil, fmt.Errorf("pgstore: %w", err)
+		return nil, dsnError(err)
 	}
 	if o.MaxConns > 0 {
 		config.MaxConns = int32(o.MaxConns)
@@ -103,6 +123,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if params["idle_in_transaction_session_timeout"] == "" {
 		params["idle_in_transaction_session_timeout"] = "30s"
 	}
+	if o.ReadOnly {
+		params["default_transaction_read_only"] = "on"
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("pgstore: %w", err)
@@ -111,6 +134,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err = db.prepare(ctx, migrations()); err == nil {
 		err = db.claim(ctx)
 	}
+	if err == nil {
+		err = db.keepLease(ctx)
+	}
 	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("pgstore: %w", ended(ctx, err))
@@ -118,8 +144,25 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	return db, nil
 }
 
+// dsnError is err without the DSN, of which pgx hides not all passwords. What it
+// says of a malformed URL may quote one, too.
+func dsnError(err error) error {
+	why := err.Error()
+	if i := strings.LastIndex(why, "`: "); i >= 0 {
+		why = why[i+len("`: "):]
+	}
+	if strings.Contains(why, "URL") {
+		why = "not a URL"
+	}
+	return errors.New("pgstore: the DSN cannot be parsed: " + why)
+}
+
 // Close waits for calls under way and closes all connections but those of Lead.
 func (db *DB) Close() { db.pool.Close() }
+
+// Lease returns that of this DB, which is what Options say or else what was kept
+// when it was opened.
+func (db *DB) Lease() time.Duration { return db.lease }
 
 // Ping tells whether the database answers.
 func (db *DB) Ping(ctx context.Context) error { return ended(ctx, db.pool.Ping(ctx)) }

@@ -45,10 +45,9 @@ func (s *Store) Get(ctx context.Context, repo string, dgst digest.Digest) (manif
 	if !ok {
 		return rec, &manifest.Error{Op: "get", Repo: repo, Object: string(dgst), Err: manifest.ErrNotFound}
 	}
-	raw := bytes.Clone(rec.Raw)
-	rec = listed(rec)
-	rec.Raw = raw
-	return rec, ctx.Err()
+	out := listed(rec)
+	out.Raw = bytes.Clone(rec.Raw)
+	return out, ctx.Err()
 }
 
 func (s *Store) Resolve(ctx context.Context, repo, tag string) (manifest.Tag, error) {
@@ -81,8 +80,7 @@ func listed(rec manifest.Record) manifest.Record {
 func list[K cmp.Ordered, V any](ctx context.Context, m func() map[K]V, after K, out func(V) V) iter.Seq2[V, error] {
 	return func(yield func(V, error) bool) {
 		snapshot, none := m(), *new(V)
-		keys := slices.Sorted(maps.Keys(snapshot))
-		keys = slices.DeleteFunc(keys, func(key K) bool { return key <= after })
+		keys := slices.DeleteFunc(slices.Sorted(maps.Keys(snapshot)), func(key K) bool { return key <= after })
 		for i := 0; ; i++ {
 			if err := ctx.Err(); err != nil {
 				yield(none, err)
@@ -98,7 +96,7 @@ func list[K cmp.Ordered, V any](ctx context.Context, m func() map[K]V, after K, 
 // Apply checks and writes into copies, and makes them visible when all went
 // well. In SQL: BEGIN, lock the repository, do the same, COMMIT.
 func (s *Store) Apply(ctx context.Context, repo string, c manifest.Change) error {
-	if c.Needs()&^manifest.AllFeatures != 0 {
+	if c.Needs()&^manifest.BasicFeatures != 0 {
 		return &manifest.Error{Op: "apply", Repo: repo, Err: manifest.ErrUnsupported}
 	}
 	s.writing.Lock()
@@ -106,10 +104,9 @@ func (s *Store) Apply(ctx context.Context, repo string, c manifest.Change) error
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	old := s.repo(repo)
 	next := repository{map[digest.Digest]manifest.Record{}, map[string]manifest.Tag{}}
-	maps.Copy(next.manifests, old.manifests)
-	maps.Copy(next.tags, old.tags)
+	maps.Copy(next.manifests, s.repo(repo).manifests)
+	maps.Copy(next.tags, s.repo(repo).tags)
 	if err := s.change(ctx, repo, next, c); err != nil {
 		return &manifest.Error{Op: "apply", Repo: repo, Err: err}
 	}
@@ -124,10 +121,11 @@ func (s *Store) Apply(ctx context.Context, repo string, c manifest.Change) error
 
 func (s *Store) change(ctx context.Context, repo string, r repository, c manifest.Change) error {
 	for _, rec := range c.Put {
-		if _, ok := r.manifests[rec.Desc.Digest]; !ok { // one that is here is kept, with its PushedAt
-			rec.PushedAt = c.At
-			r.manifests[rec.Desc.Digest] = rec
+		rec.PushedAt, rec.TouchedAt = c.At, c.At
+		if was, ok := r.manifests[rec.Desc.Digest]; ok { // one that is here is kept, but touched
+			rec, rec.TouchedAt = was, c.Touch(was.TouchedAt)
 		}
+		r.manifests[rec.Desc.Digest] = rec
 	}
 	var missing manifest.MissingError
 	if len(c.RequireBlobs) > 0 {
@@ -177,8 +175,10 @@ func (s *Store) change(ctx context.Context, repo string, r repository, c manifes
 // remove judges the conditions by what is left after all removals.
 func remove(r repository, removals []manifest.Removal) error {
 	for _, d := range removals {
-		if _, ok := r.manifests[d.Digest]; !ok {
+		if rec, ok := r.manifests[d.Digest]; !ok {
 			return manifest.ErrNotFound
+		} else if d.TooYoung(rec.TouchedAt) {
+			return &manifest.ConflictError{Digest: d.Digest, TouchedAt: rec.TouchedAt}
 		}
 		delete(r.manifests, d.Digest)
 	}

@@ -1,7 +1,3 @@
-// Package lifecycletest checks that a [lifecycle.Activity] keeps the promises of
-// package lifecycle. A store's test is a few lines:
-//
-//	lifecycletest.TestActivity(t, func(t testing.TB) lifecycle.Activity { return open(t) })
 package lifecycletest
 
 import (

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/examples/store/parts"
+)
+
+const (
+	goodFor = 30 * time.Second // an object could be stored
+	badFor  = 5 * time.Second  // it could not
+)
+
+// writable tells whether objects can be stored. It remembers the answer for a
+// while, since load balancers ask often.
+type writable struct {
+	objects blob.Objects
+	turn    chan struct{} // holds one while somebody looks
+
+	at  time.Time // of the last look
+	err error
+}
+
+func newWritable(o blob.Objects) *writable {
+	return &writable{objects: o, turn: make(chan struct{}, 1)}
+}
+
+func (w *writable) check(ctx context.Context, now time.Time) error {
+	select {
+	case w.turn <- struct{}{}:
+		defer func() { <-w.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	lasts := goodFor
+	if w.err != nil {
+		lasts = badFor
+	}
+	if w.at.IsZero() || now.Sub(w.at) >= lasts {
+		w.at, w.err = now, parts.Probe(ctx, w.objects)
+	}
+	return w.err
+}

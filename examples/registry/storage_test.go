@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/wharfage/wharfage/examples/store/pgstore"
+	"github.com/wharfage/wharfage/examples/store/pgstore/pgtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+func TestCommandsOnNothingMakeNothing(t *testing.T) {
+	dsn := pgtest.Start(t)
+	for name, command := range map[string]func(context.Context, []string) error{"check": check, "collect": collect} {
+		dir := t.TempDir()
+		if err := command(t.Context(), []string{"-data", dir}); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s of an empty folder = %v, want an error", name, err)
+		}
+		if err := command(t.Context(), []string{"-postgres", dsn, "-data", dir}); !errors.Is(err, pgstore.ErrNoStore) {
+			t.Errorf("%s of an empty database = %v, want ErrNoStore", name, err)
+		}
+		if made, err := os.ReadDir(dir); err != nil || len(made) > 0 {
+			t.Errorf("%s has made %v, %v", name, made, err)
+		}
+	}
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var tables int
+	if err := conn.QueryRow(t.Context(), `select count(*) from information_schema.tables where table_schema = current_schema()`).Scan(&tables); err != nil || tables != 0 {
+		t.Errorf("there are %d tables, %v", tables, err)
+	}
+}
