@@ -117,7 +117,12 @@ func own(c manifest.Change) manifest.Change {
 			recs[i] = rec
 		}
 	}
+	c.Unchanged = slices.Clone(c.Unchanged)
+	for i, seen := range c.Unchanged {
+		c.Unchanged[i].Tags = slices.Clone(seen.Tags)
+	}
 	c.Tags = slices.Clone(c.Tags)
+	c.Classes = slices.Clone(c.Classes)
 	c.Delete = slices.Clone(c.Delete)
 	return c
 }
