@@ -39,8 +39,10 @@ func ExampleFanout() {
 	queue := fanout.Subscribe(100)
 	from := events.Origin{Account: "111122223333", Region: "eu-west-1"}
 	p := manifest.Pusher{
-		Store:    new(memmanifest.Store),
-		OnCommit: func(_ context.Context, e manifest.Event) { fanout.Publish(from.Events(manifest.Committed{Event: e})...) },
+		Store: new(memmanifest.Store),
+		OnCommit: func(_ context.Context, e manifest.Event) {
+			fanout.Publish(from.Events(manifest.Committed{Event: e})...)
+		},
 	}
 	raw, _, _ := manifest.IndexDraft{}.Build()
 	if _, err := p.Push(context.Background(), "team/app", manifest.PushRequest{Raw: raw, Tags: []string{"v1"}}); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wharfage/wharfage/manifest"
 )
@@ -313,7 +314,10 @@ func (x *execution) act(ctx context.Context, v Verdict) error {
 	}
 	c := manifest.Change{
 		Unchanged: []manifest.Seen{{Digest: im.Digest, Tags: im.Tags, Since: im.classTime()}},
-		At:        x.report.At,
+		Known: []manifest.Record{{
+			Desc: ocispec.Descriptor{MediaType: im.MediaType, Digest: im.Digest, ArtifactType: im.ArtifactType}, Subject: im.Subject,
+		}},
+		At: x.report.At,
 	}
 	goes := v.Tags
 	if v.Action == Expire {
