@@ -38,6 +38,14 @@ var arrows = map[string]map[string]string{
 	"repository":                {"lifecycle": "a policy is read when it is set", "manifest": "names, and what a repository holds"},
 	"repository/memrepository":  {"repository": "its contract"},
 	"repository/repositorytest": {"repository": "the contract it checks"},
+	"internal/epoch":            {},
+	"scan": {
+		"blob":           "findings are blobs",
+		"internal/epoch": "findings have ECR's form",
+		"manifest":       "results are manifests",
+		"referrers":      "results are referrers of the image",
+	},
+	"scan/scantest": {"scan": "its contract"},
 	"wharfagetest": {
 		"":                      "the Handler whose word it checks",
 		"blob":                  "the contract of what it looks into",
