@@ -77,7 +77,7 @@ func (s twoSteps) Create(ctx context.Context, r repository.Repository, most int)
 	for i := 0; i < 100; i++ { // long enough for others
 		s.Store.Get(ctx, r.Name)
 	}
-	return over{s.Store}.Create(ctx, r, 0)
+	return over(s).Create(ctx, r, 0)
 }
 
 type inclusive struct{ *memrepository.Store }
