@@ -138,6 +138,12 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	if in.Raw, err = readManifest(r, p.MaxSize); err != nil {
 		return err
 	}
+	if err = h.checkQuotas(r.Context(), rt.repo, &in); err != nil {
+		return err
+	}
+	if err = h.authorizePush(r, rt.repo, p, &in); err != nil {
+		return err
+	}
 	done, err := p.Push(r.Context(), rt.repo, in)
 	if err != nil {
 		if in.From == "" && errors.Is(err, manifest.ErrConflict) {
@@ -275,7 +281,12 @@ func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt rout
 		}
 		c.Tags = []manifest.TagMove{{Name: rt.ref, From: from}}
 	}
-	err := h.Manifests.Apply(r.Context(), rt.repo, c)
+	var err error
+	if h.AuthorizeChange != nil {
+		c, err = h.deleteAuthorized(r, rt.repo, c)
+	} else {
+		err = h.Manifests.Apply(r.Context(), rt.repo, c)
+	}
 	if errors.Is(err, manifest.ErrConflict) && c.Delete != nil {
 		return notAllowed(w, rt, err.Error())
 	}
