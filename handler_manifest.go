@@ -138,6 +138,12 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	if in.Raw, err = readManifest(r, p.MaxSize); err != nil {
 		return err
 	}
+	if err = h.checkQuotas(r.Context(), rt.repo, &in); err != nil {
+		return err
+	}
+	if err = h.authorizePush(r, rt.repo, p, &in); err != nil {
+		return err
+	}
 	done, err := p.Push(r.Context(), rt.repo, in)
 	if err != nil {
 		if in.From == "" && errors.Is(err, manifest.ErrConflict) {
@@ -269,6 +275,9 @@ func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt rout
 		return noSuchTag(rt)
 	}
 	from, err := h.condition(r, rt)
+	if err == nil {
+		err = h.authorizeDelete(r, rt, &d)
+	}
 	if err != nil {
 		return err
 	}
@@ -276,6 +285,9 @@ func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt rout
 		_, err = d.Delete(r.Context(), rt.repo, manifest.ImageID{Digest: digest.Digest(rt.ref)})
 	} else {
 		err = d.Untag(r.Context(), rt.repo, rt.ref, from)
+	}
+	if denied, ok := errors.AsType[*AuthError](err); ok {
+		return denied
 	}
 	if errors.Is(err, manifest.ErrRefused) || errors.Is(err, manifest.ErrConflict) && isDigest(rt.ref) {
 		return notAllowed(w, rt, err.Error())

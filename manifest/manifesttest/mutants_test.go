@@ -139,6 +139,7 @@ var mutants = map[string]struct {
 	"holds a lock in loops":            {func() manifest.Store { return &lockedLoops{base: newBase()} }, "the loop body may call the store"},
 	"ends quietly when cancelled":      {func() manifest.Store { return quiet{newBase()} }, "a listing with a cancelled ctx ends in its error"},
 	"keeps empty repositories":         {func() manifest.Store { return &allRepos{base: newBase()} }, "Repos lists the repositories that hold a manifest"},
+	"counts all tags":                  {func() manifest.Store { return tagCount{newBase()} }, "Count agrees with the listings"},
 	"leaves gaps out of Stat":          {func() manifest.Store { return denseStat{newBase()} }, "Stat answers in the order asked, with zero for what is not there"},
 	"lists a referrer twice":           {func() manifest.Store { return newIndexed(doubled) }, "a referrer is listed with all its facts from its Apply to its removal"},
 	"shares referrers":                 {func() manifest.Store { return newIndexed(leaking) }, "referrers of one repository are not those of another"},
@@ -652,6 +653,16 @@ type denseStat struct{ base }
 func (s denseStat) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]ocispec.Descriptor, error) {
 	descs, err := s.Store.Stat(ctx, repo, dgsts)
 	return slices.DeleteFunc(descs, func(desc ocispec.Descriptor) bool { return desc.Digest == "" }), err
+}
+
+type tagCount struct{ base }
+
+func (s tagCount) Count(ctx context.Context, repo string, dgst digest.Digest) (manifests, tags int, err error) {
+	manifests, _, err = s.Store.Count(ctx, repo, dgst)
+	for range s.Store.Tags(ctx, repo, "") {
+		tags++
+	}
+	return manifests, tags, err
 }
 
 type caseless struct{ base }
