@@ -2,8 +2,6 @@ package wharfage
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -145,7 +143,7 @@ func Check(ctx context.Context, h *Handler, o CheckOptions) iter.Seq2[Problem, e
 				c := &checker{
 					h: h, index: index, repo: repo, yield: yield,
 					manifests: map[digest.Digest]bool{}, sizes: map[digest.Digest]int64{},
-					told: map[string]bool{}, referrers: map[digest.Digest][]referrer{},
+					told: map[string]bool{}, referrers: &referrers.Checker{Index: index, Repo: repo},
 				}
 				err = c.check(ctx, o.Bytes)
 			}
@@ -260,7 +258,7 @@ func merge(lists []iter.Seq2[string, error]) iter.Seq2[string, error] {
 // looks is how often something must be found wrong before it is a problem.
 // Between looks, what names it must be there, the same as before: by the time
 // of its push or move one look is enough to know. The others are for times that
-// are not known, and for lists of referrers, which tell none.
+// are not known.
 const looks = 8
 
 // checker checks one repository. Its methods return an error that ends the
@@ -271,20 +269,11 @@ type checker struct {
 	repo  string
 	yield func(Problem, error) bool
 
-	manifests map[digest.Digest]bool       // listed, or found as a child
-	sizes     map[digest.Digest]int64      // of blobs that were found
-	told      map[string]bool              // what could not be read, and blobs that are missing
-	referrers map[digest.Digest][]referrer // by subject, as documents make them
+	manifests map[digest.Digest]bool  // listed, or found as a child
+	sizes     map[digest.Digest]int64 // of blobs that were found
+	told      map[string]bool         // what could not be read, and blobs that are missing
+	referrers *referrers.Checker      // of what documents make of them
 }
-
-type referrer struct {
-	digest       digest.Digest
-	artifactType string
-	entry        entrySum
-}
-
-// entrySum stands for an entry of a list of referrers. Zero is none.
-type entrySum [sha256.Size]byte
 
 func (c *checker) check(ctx context.Context, bytes bool) error {
 	steps := []func(context.Context) error{c.checkManifests, c.checkTags, c.checkReferrers}
@@ -481,14 +470,9 @@ func sameSet(a, b []digest.Digest) bool {
 
 // expect notes the entry that a manifest makes in a list of referrers.
 func (c *checker) expect(rec manifest.Record) {
-	if rec.Subject != "" && c.index != nil {
-		c.referrers[rec.Subject] = append(c.referrers[rec.Subject], referrer{rec.Desc.Digest, rec.Desc.ArtifactType, sumOf(rec.Desc)})
+	if c.index != nil {
+		c.referrers.Add(rec)
 	}
-}
-
-// sumOf does not depend on how an index writes its entries.
-func sumOf(desc ocispec.Descriptor) entrySum {
-	return sha256.Sum256([]byte(manifest.NewReferrerJSON(desc).JSON))
 }
 
 // checkChildren looks for the manifests that rec lists.
@@ -720,144 +704,39 @@ func (c *checker) checkReferrers(ctx context.Context) error {
 	if c.index == nil {
 		return nil
 	}
+	c.referrers.Read = c.facts
 	for d := range c.manifests {
-		if _, ok := c.referrers[d]; !ok {
-			c.referrers[d] = nil
-		}
+		c.referrers.AddSubject(d)
 	}
-	for _, subject := range slices.Sorted(maps.Keys(c.referrers)) {
-		all := c.referrers[subject]
-		types := []string{""} // which is all
-		for _, r := range all {
-			types = append(types, r.artifactType)
-		}
-		slices.Sort(types)
-		told := map[digest.Digest]bool{} // what is wrong without a type is wrong with it too
-		for _, typ := range slices.Compact(types) {
-			want := map[digest.Digest]entrySum{}
-			for _, r := range all {
-				if typ == "" || typ == r.artifactType {
-					want[r.digest] = r.entry
-				}
-			}
-			if err := c.compareReferrers(ctx, subject, typ, want, told); err != nil {
+	for _, subject := range c.referrers.Subjects() {
+		differences, err := c.referrers.Compare(ctx, subject)
+		for _, d := range differences {
+			if err := c.report(Problem{Object: string(d.Digest), Kind: ProblemReferrers, By: subject, Detail: d.String()}); err != nil {
 				return err
 			}
 		}
+		if err != nil && err != errStopped {
+			err = c.unread(ctx, string(subject), "", "its referrers cannot be listed", err)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// compareReferrers looks for what is in one of a list and want, and looks at it
-// again.
-func (c *checker) compareReferrers(ctx context.Context, subject digest.Digest, typ string, want map[digest.Digest]entrySum, told map[digest.Digest]bool) error {
-	unread := func(err error) error {
-		return c.unread(ctx, string(subject), "", "its referrers cannot be listed", err)
+// facts reads what the document of a manifest says, if it can be trusted.
+func (c *checker) facts(ctx context.Context, dgst digest.Digest) (manifest.Record, bool, error) {
+	rec, err := c.h.Manifests.Get(ctx, c.repo, dgst)
+	if manifest.IsNotFound(err) {
+		return manifest.Record{}, true, nil
 	}
-	have, err := c.listReferrers(ctx, subject, typ)
 	if err != nil {
-		return unread(err)
+		return manifest.Record{}, false, c.unread(ctx, string(dgst), "", "", err)
 	}
-	suspects := map[digest.Digest]bool{}
-	for d, entry := range have {
-		if want[d] != entry && !told[d] {
-			suspects[d] = true
-		}
-	}
-	for d := range want {
-		if _, ok := have[d]; !ok && !told[d] {
-			suspects[d] = true
-		}
-	}
-	var before map[digest.Digest]expected
-	for look := 0; look < looks && len(suspects) > 0; look++ {
-		if before, err = c.expected(ctx, suspects, subject, typ); err != nil {
-			return err
-		}
-		if have, err = c.listReferrers(ctx, subject, typ); err != nil {
-			return unread(err)
-		}
-		after, err := c.expected(ctx, suspects, subject, typ)
-		if err != nil {
-			return err
-		}
-		maps.DeleteFunc(suspects, func(d digest.Digest, _ bool) bool {
-			return have[d] == before[d].entry || before[d] != after[d]
-		})
-	}
-	for _, d := range slices.Sorted(maps.Keys(suspects)) {
-		told[d] = true
-		detail := "the list of referrers of %s has an entry that is not the manifest's"
-		switch {
-		case before[d].entry == entrySum{}:
-			detail = "the list of referrers of %s has it, and it is none"
-		case have[d] == entrySum{}:
-			detail = "the list of referrers of %s lacks it"
-		}
-		detail = fmt.Sprintf(detail, subject)
-		if typ != "" {
-			detail += ", asked for " + quote(typ)
-		}
-		if err := c.report(Problem{Object: string(d), Kind: ProblemReferrers, By: subject, Detail: detail}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *checker) listReferrers(ctx context.Context, subject digest.Digest, typ string) (map[digest.Digest]entrySum, error) {
-	have := map[digest.Digest]entrySum{}
-	for e, err := range referrers.JSON(ctx, c.index, c.repo, subject, typ, "") {
-		if err != nil {
-			return nil, err
-		}
-		var desc ocispec.Descriptor
-		if json.Unmarshal([]byte(e.JSON), &desc) == nil {
-			have[e.Digest] = sumOf(desc)
-		} else {
-			have[e.Digest] = sha256.Sum256([]byte(e.JSON))
-		}
-	}
-	return have, ctx.Err()
-}
-
-// expected is what a list of referrers should show of a manifest, as it is now.
-type expected struct {
-	entry  entrySum // zero if the manifest is not there, or no such referrer
-	there  bool
-	pushed int64
-}
-
-// expected reads the documents of suspects. Those that cannot be read, or not
-// be trusted, are none any longer.
-func (c *checker) expected(ctx context.Context, suspects map[digest.Digest]bool, subject digest.Digest, typ string) (map[digest.Digest]expected, error) {
-	out := map[digest.Digest]expected{}
-	for d := range suspects {
-		var e expected
-		if manifest.CheckContentDigest(string(d)) == nil {
-			rec, err := c.h.Manifests.Get(ctx, c.repo, d)
-			if err != nil && !manifest.IsNotFound(err) {
-				if err := c.unread(ctx, string(d), "", "", err); err != nil {
-					return nil, err
-				}
-				delete(suspects, d)
-				continue
-			}
-			if err == nil {
-				facts, m, _ := judge(d, rec)
-				if m == nil {
-					delete(suspects, d)
-					continue
-				}
-				e.there, e.pushed = true, rec.PushedAt.UnixNano()
-				if facts.Subject == subject && (typ == "" || facts.Desc.ArtifactType == typ) {
-					e.entry = sumOf(facts.Desc)
-				}
-			}
-		}
-		out[d] = e
-	}
-	return out, nil
+	facts, m, _ := judge(dgst, rec)
+	facts.PushedAt = rec.PushedAt
+	return facts, m != nil, nil
 }
 
 func (c *checker) checkBlobs(ctx context.Context) error {

@@ -175,6 +175,6 @@ func ExampleCollect() {
 	done, err := wharfage.Collect(ctx, h, wharfage.Collection{Blobs: blob.CollectOptions{Confirm: true}})
 	fmt.Printf("%+v %v\n", done.Blobs.Blobs.Removed, err)
 	// Output:
-	// 1 blobs with 5 bytes would go, of 1 with 5 bytes, which is more than the share of 0.5 that may go unconfirmed (MaxShare)
+	// 1 of 1 blobs with 5 of 5 bytes would go, which is more than the share of 0.5 that may go unconfirmed (MaxShare)
 	// {Count:1 Bytes:5} <nil>
 }

@@ -54,8 +54,12 @@ type ShareError struct {
 }
 
 func (e *ShareError) Error() string {
-	return fmt.Sprintf("%d %ss with %d bytes would go, of %d with %d bytes, which is more than the share of %v that may go unconfirmed (MaxShare)",
-		e.Going.Count, e.Kind, e.Going.Bytes, e.Of.Count, e.Of.Bytes, e.Max)
+	what := fmt.Sprintf("%d of %d blobs", e.Going.Count, e.Of.Count)
+	if e.Kind == KindStray {
+		what = fmt.Sprintf("%d strays", e.Going.Count)
+	}
+	return fmt.Sprintf("%s with %d of %d bytes would go, which is more than the share of %v that may go unconfirmed (MaxShare)",
+		what, e.Going.Bytes, e.Of.Bytes, e.Max)
 }
 
 func (e *ShareError) Unwrap() error { return ErrShare }

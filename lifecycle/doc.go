@@ -8,7 +8,7 @@
 // [Parse] refuses what ECR refuses, and reports all faults by JSON pointer and
 // category; [Policy.Warnings] has what is valid but probably not meant.
 // [Evaluate] is a pure function to a [Plan], which has one [Verdict] for each
-// image, with the rule that owns it and a sentence. Nothing is deleted here.
+// image, with the rule that owns it and a sentence. Only a [Runner] deletes.
 //
 // [Explain] tells about one image, [Diff] what a change of policy would delete or
 // spare, [Forecast] when images will go, and [Plan.Preview] what ECR would show.
@@ -22,6 +22,17 @@
 // count. A time in the future is newest. What an index lists stays until the index
 // is gone, and what refers to an image as its subject goes with it, never by a
 // rule. An image that two rules are about is only the first one's.
+//
+// # From a store, and back
+//
+//	runner := lifecycle.Runner{Manifests: store, Activity: pulls}
+//	report, err := runner.Run(ctx, "team/app", policy)
+//
+// [Images] reads what a policy needs to know of a repository. A [Runner] does that,
+// makes a plan and carries it out, beside whoever pushes: each image goes in one
+// step that the store refuses if the image is not as the plan saw it. It refuses
+// runs that would remove too much, and odd clocks. [Runner.Reap] removes
+// referrers whose subject is gone, where no policy is.
 //
 // # Pulls
 //

@@ -67,7 +67,7 @@ func (p *Plan) view(r, i int) RuleView {
 	rule, im, mk := &p.policy.rules[r], &p.images[i], p.marks[i]
 	v := RuleView{Priority: rule.Priority, Sees: mk.rules>>r&1 == 1}
 	if !v.Sees {
-		v.Why = p.unseen(rule, p.policy.extension(r), im, mk.reason)
+		v.Why = p.unseen(rule, p.policy.extension(r), i)
 		return v
 	}
 	// The verdict as if r were the owner.
@@ -103,12 +103,12 @@ func (p *Plan) view(r, i int) RuleView {
 }
 
 // unseen says why a rule is not about an image.
-func (p *Plan) unseen(rule *Rule, x RuleExtension, im *Image, why reason) string {
-	s := &rule.Selection
+func (p *Plan) unseen(rule *Rule, x RuleExtension, i int) string {
+	s, im := &rule.Selection, &p.images[i]
 	switch {
 	case im.Subject != "" && !p.policy.opts.CountReferrers:
 		return "a referrer follows its subject"
-	case why == reasonUnitStays || why == reasonUnitGoes:
+	case p.policy.ext.Units && len(im.Tags) == 0 && p.isListed(i):
 		return "it is one with the index that lists it"
 	case im.class() != s.class():
 		return "it is in the storage class " + string(im.class())

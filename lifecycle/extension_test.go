@@ -210,6 +210,14 @@ func TestExtensionsAreChecked(t *testing.T) {
 	if _, err := p.With(lifecycle.Options{Day: -1}); !errors.Is(err, lifecycle.ErrInvalid) {
 		t.Errorf("a negative day: %v", err)
 	}
+	mine := lifecycle.Extensions{Keep: []lifecycle.KeepRule{{TagPatterns: []string{"v1"}}}, Rules: []lifecycle.RuleExtension{{Priority: 1, Exclude: []string{"v2"}}}}
+	q := extended(t, p, mine)
+	for _, x := range []lifecycle.Extensions{mine, q.Extensions()} {
+		x.Keep[0].TagPatterns[0], x.Rules[0].Exclude[0], x.Keep[0].Newest = "x", "x", 1
+	}
+	if x := q.Extensions(); x.Keep[0].TagPatterns[0] != "v1" || x.Rules[0].Exclude[0] != "v2" || x.Keep[0].Newest != 0 {
+		t.Error("extensions were changed from outside")
+	}
 	if got := extended(t, p, lifecycle.Extensions{Units: true}); !got.Equal(p) || !got.Extensions().Units || p.Extensions().Units {
 		t.Error("Extend changes the policy")
 	}

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -167,13 +168,25 @@ func (p *Policy) Extend(x Extensions) (*Policy, error) {
 		return nil, &InvalidError{faults}
 	}
 	q := *p
-	q.ext = x
+	q.ext = x.clone()
 	q.compile()
 	return &q, nil
 }
 
-// Extensions returns what the policy was extended by.
-func (p *Policy) Extensions() Extensions { return p.ext }
+// Extensions returns what the policy was extended by. It belongs to the caller.
+func (p *Policy) Extensions() Extensions { return p.ext.clone() }
+
+func (x Extensions) clone() Extensions {
+	x.Keep, x.Rules = slices.Clone(x.Keep), slices.Clone(x.Rules)
+	for i := range x.Keep {
+		k := &x.Keep[i]
+		k.TagPatterns, k.Digests = slices.Clone(k.TagPatterns), slices.Clone(k.Digests)
+	}
+	for i := range x.Rules {
+		x.Rules[i].Exclude = slices.Clone(x.Rules[i].Exclude)
+	}
+	return x
+}
 
 // maxKeep is how many keep rules there may be.
 const maxKeep = 200

@@ -242,6 +242,54 @@ func TestPreview(t *testing.T) {
 	}
 }
 
+// TestExplainSaysWhatEachRuleThinks compares the view of the owner with the
+// verdict, and has each way not to be seen.
+func TestExplainSaysWhatEachRuleThinks(t *testing.T) {
+	part := Untagged("part", PushedDaysAgo(20))
+	images := []lifecycle.Image{
+		Image("v1", PushedDaysAgo(20), Tags("x")), Image("v2", PushedDaysAgo(10), Lists(part)), Image("v3", PushedDaysAgo(3)), part, Untagged("u", PushedDaysAgo(9)),
+		Image("frozen", PushedDaysAgo(500), ArchivedDaysAgo(95)), Untagged("sbom", RefersTo(part)), Image("v0", NoPushTime()), Image("cold", PushedDaysAgo(70)),
+	}
+	p := policy(t, "1 expire v*&x count 5", "2 expire v* count 1", "3 expire untagged pushed 8", "4 transition ^cold&^co pulled 60", "5 expire any pushed 15", "6 expire any archived 90")
+	for _, p := range []*lifecycle.Policy{p, extended(t, p, lifecycle.Extensions{
+		Units: true, Rules: []lifecycle.RuleExtension{{Priority: 2, Exclude: []string{"v3"}}, {Priority: 5, KeepNewest: 1}}, Keep: []lifecycle.KeepRule{{Digests: []digest.Digest{Digest("part")}}},
+	})} {
+		plan := lifecycle.Evaluate(p, images, Now())
+		var all strings.Builder
+		for v := range plan.Verdicts() {
+			x, err := lifecycle.Explain(plan, string(v.Image.Digest))
+			if err != nil || len(x.Rules) != 6 {
+				t.Fatal(err)
+			}
+			all.WriteString(x.String())
+			seen := []int64{}
+			for _, r := range x.Rules {
+				if r.Sees {
+					seen = append(seen, r.Priority)
+				}
+				if r.Priority == v.Owner && r.Due != (v.Action != lifecycle.Keep || v.Reason == lifecycle.ReasonListed) {
+					t.Errorf("%s: its owner says due: %v", v, r.Due)
+				}
+				if r.Why == "" || strings.HasSuffix(r.Why, "one of ") {
+					t.Errorf("%s: rule %d says %q", v, r.Priority, r.Why)
+				}
+			}
+			want := v.Also
+			if v.Owner != 0 {
+				want = append([]int64{v.Owner}, v.Also...)
+			}
+			if !slices.Equal(seen, want) {
+				t.Errorf("%s: seen by %v", v, seen)
+			}
+		}
+		for _, part := range []string{`no tag matches "x"`, "it has a tag", "it has no tag", `no tag begins with "cold"`, "it is in the storage class archive", "it is in the storage class standard", "a referrer follows its subject", "needs its push time, which is not known"} {
+			if !strings.Contains(all.String(), part) {
+				t.Errorf("nothing says %q:\n%s", part, all.String())
+			}
+		}
+	}
+}
+
 func TestDiffPairsByDigest(t *testing.T) {
 	p := policy(t, "1 expire v* pushed 7", "2 transition w* pushed 7")
 	images := []lifecycle.Image{Image("v1", PushedDaysAgo(8)), Image("v2", PushedDaysAgo(7)), Image("w", PushedDaysAgo(7)), Image("x")}

@@ -693,7 +693,7 @@ func changing(f func(*manifest.Change)) runFunc {
 	}
 }
 
-func runWith(f func(*lifecycle.Runner)) runFunc {
+func setting(f func(*lifecycle.Runner)) runFunc {
 	return func(ctx context.Context, r lifecycle.Runner, p *lifecycle.Policy) (lifecycle.Report, error) {
 		f(&r)
 		return r.Run(ctx, testRepo, p)
@@ -749,15 +749,15 @@ func TestRunnerClausesReject(t *testing.T) {
 		"acts on children first":     {inOrder(reverse), "an index goes before"},
 		"acts on referrers first":    {inOrder(reverse), "a referrer goes after"},
 		"acts on the youngest first": {inOrder(reverse), "no more go than the Limit"},
-		"ignores the limit":          {runWith(func(r *lifecycle.Runner) { r.Limit = 0 }), "no more go than the Limit"},
-		"ignores the cap":            {runWith(func(r *lifecycle.Runner) { r.Confirm = true }), "a run that would remove too many"},
-		"ignores the cap (tags)":     {runWith(func(r *lifecycle.Runner) { r.Confirm = true }), "tags go alone"},
+		"ignores the limit":          {setting(func(r *lifecycle.Runner) { r.Limit = 0 }), "no more go than the Limit"},
+		"ignores the cap":            {setting(func(r *lifecycle.Runner) { r.Confirm = true }), "a run that would remove too many"},
+		"ignores the cap (tags)":     {setting(func(r *lifecycle.Runner) { r.Confirm = true }), "tags go alone"},
 		"takes a part for the whole": {func(ctx context.Context, r lifecycle.Runner, p *lifecycle.Policy) (lifecycle.Report, error) {
 			r.Manifests.(*hooked).quiet = true
 			return r.Run(ctx, testRepo, p)
 		}, "what cannot be read"},
-		"does without pulls":    {runWith(func(r *lifecycle.Runner) { r.Activity = nil }), "what cannot be read"},
-		"ignores the last run":  {runWith(func(r *lifecycle.Runner) { r.Last = time.Time{} }), "an odd clock"},
+		"does without pulls":    {setting(func(r *lifecycle.Runner) { r.Activity = nil }), "what cannot be read"},
+		"ignores the last run":  {setting(func(r *lifecycle.Runner) { r.Last = time.Time{} }), "an odd clock"},
 		"believes in the clock": {inOrder(func(order []int) []int { return order }), "an odd clock"},
 		"goes on when cancelled": {func(ctx context.Context, r lifecycle.Runner, p *lifecycle.Policy) (lifecycle.Report, error) {
 			return r.Run(context.WithoutCancel(ctx), testRepo, p)
@@ -795,7 +795,7 @@ func TestRunnerClausesReject(t *testing.T) {
 			r.Manifests = h
 			return r.Run(ctx, testRepo, p)
 		}, "unknown times"},
-		"takes no pulls for none": {runWith(func(r *lifecycle.Runner) {
+		"takes no pulls for none": {setting(func(r *lifecycle.Runner) {
 			if r.Activity == nil {
 				r.Activity = &mempulls.Store{Now: func() time.Time { return daysAgo(1000) }}
 				must(r.Activity.Touch(context.Background(), testRepo, nil))

@@ -2,7 +2,7 @@
 # Checks model/collect.pml and model/packs.pml: bash model/run.sh
 # Each complete protocol must have no errors in a complete search that gets to
 # every statement, and each variant without one part must break its property.
-# It needs spin, gcc and 1.5 GB of memory, and takes a minute or two.
+# It needs spin, gcc and up to 4 GB of memory, and takes a few minutes.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d)

@@ -5,6 +5,9 @@
 // Index of any manifest store; stores that keep one of their own implement the
 // interface.
 //
+// A [Graph] walks from a manifest to all that refers to it, and back to what it
+// belongs to, says what would go along with it, and is drawn by an [Export].
+//
 // Registries without the referrers API keep the same list under a tag, which
 // clients write: see [TagSchema].
 //

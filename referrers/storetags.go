@@ -21,15 +21,15 @@ type StoreTags struct {
 
 // GetTag implements [TagStore].
 func (s StoreTags) GetTag(ctx context.Context, repo, tag string) (ocispec.Descriptor, []byte, error) {
-	var last digest.Digest
+	var last manifest.Tag
 	for {
 		t, err := s.Store.Resolve(ctx, repo, tag)
 		if err != nil {
 			return ocispec.Descriptor{}, nil, err
 		}
 		rec, err := s.Store.Get(ctx, repo, t.Digest)
-		if manifest.IsNotFound(err) && t.Digest != last { // replaced since Resolve
-			last = t.Digest
+		if manifest.IsNotFound(err) && (t.Digest != last.Digest || !t.MovedAt.Equal(last.MovedAt)) { // replaced since Resolve, maybe by what it was before
+			last = t
 			continue
 		}
 		if manifest.IsNotFound(err) { // not to be taken for a tag that is not there

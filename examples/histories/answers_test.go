@@ -80,6 +80,10 @@ func conflictAnswer(e *manifest.ConflictError) string {
 	switch {
 	case e.Parent != "":
 		return "conflict: " + name(e.Digest) + " is listed by " + name(e.Parent)
+	case e.Subject != "":
+		return "conflict: " + name(e.Digest) + " has its subject " + name(e.Subject)
+	case e.Digest != "" && e.Tag == "":
+		return "conflict: " + name(e.Digest) + " is there since " + showTime(e.Since)
 	case e.Digest != "":
 		return "conflict: " + name(e.Digest) + " has tag " + e.Tag
 	}
@@ -164,7 +168,8 @@ func showDescriptor(d ocispec.Descriptor) string {
 
 func showRecord(rec manifest.Record, raw string) string {
 	return showDescriptor(rec.Desc) + " subject " + name(rec.Subject) + " manifests " + showSet(rec.Manifests) +
-		" blobs " + showSet(rec.Blobs) + " pushed " + showTime(rec.PushedAt) + ", last " + showTime(rec.TouchedAt) + " " + raw
+		" blobs " + showSet(rec.Blobs) + " pushed " + showTime(rec.PushedAt) + ", last " + showTime(rec.TouchedAt) +
+		" class " + string(rec.StorageClass) + " archived " + showTime(rec.ArchivedAt) + " restored " + showTime(rec.RestoredAt) + " " + raw
 }
 
 func showTag(t manifest.Tag) string {
@@ -216,6 +221,20 @@ func showChange(c manifest.Change) string {
 	}
 	add("tags", items)
 	items = nil
+	for _, m := range c.Classes {
+		item := name(m.Digest) + "→" + cmp.Or(string(m.To), "standard")
+		if m.IfUnlisted {
+			item += " ifUnlisted"
+		}
+		items = append(items, item)
+	}
+	add("classes", items)
+	items = nil
+	for _, s := range c.Unchanged {
+		items = append(items, fmt.Sprintf("%s tags %q since %s", name(s.Digest), s.Tags, showTime(s.Since)))
+	}
+	add("unchanged", items)
+	items = nil
 	for _, d := range c.Delete {
 		item := name(d.Digest)
 		if d.IfUntagged {
@@ -223,6 +242,9 @@ func showChange(c manifest.Change) string {
 		}
 		if d.IfUnlisted {
 			item += " ifUnlisted"
+		}
+		if d.IfOrphan {
+			item += " ifOrphan"
 		}
 		items = append(items, item)
 	}

@@ -308,7 +308,7 @@ func (m *model) apply(repo string, c manifest.Change) []string {
 		if c.At.IsZero() || c.At.After(was.TouchedAt) {
 			was.TouchedAt = c.At
 		}
-		manifests[rec.Desc.Digest] = was
+		manifests[rec.Desc.Digest] = reclass(was, manifest.Standard, c.At)
 	}
 
 	var missing manifest.MissingError
@@ -335,7 +335,10 @@ func (m *model) apply(repo string, c manifest.Change) []string {
 		return []string{missingAnswer(&missing)}
 	}
 
-	var faults []string
+	faults := r.changes(c.Unchanged)
+	if faults != nil {
+		return faults
+	}
 	for _, t := range c.Tags {
 		tag, found := tags[t.Name]
 		if !found {
@@ -356,12 +359,36 @@ func (m *model) apply(repo string, c manifest.Change) []string {
 		return faults
 	}
 
+	for _, m := range c.Classes {
+		rec, found := manifests[m.Digest]
+		if !found {
+			faults = append(faults, manifestNotFound)
+			continue
+		}
+		manifests[m.Digest] = reclass(rec, m.To, c.At)
+	}
 	deleted := maps.Clone(manifests)
+	for _, d := range c.Delete {
+		delete(deleted, d.Digest)
+	}
+	for _, m := range c.Classes {
+		for parent, rec := range deleted {
+			if m.IfUnlisted && rec.StorageClass == manifest.Standard && slices.Contains(rec.Manifests, m.Digest) {
+				faults = append(faults, conflictAnswer(&manifest.ConflictError{Digest: m.Digest, Parent: parent}))
+			}
+		}
+	}
+	if faults != nil {
+		return faults
+	}
 	for _, d := range c.Delete {
 		if _, found := manifests[d.Digest]; !found {
 			faults = append(faults, manifestNotFound)
 		}
-		delete(deleted, d.Digest)
+		subject := manifests[d.Digest].Subject
+		if _, found := deleted[subject]; found && d.IfOrphan {
+			faults = append(faults, conflictAnswer(&manifest.ConflictError{Digest: d.Digest, Subject: subject}))
+		}
 	}
 	for _, d := range c.Delete {
 		for _, t := range tags {
@@ -383,6 +410,46 @@ func (m *model) apply(repo string, c manifest.Change) []string {
 	r.manifests, r.tags = deleted, tags
 	m.events = append(m.events, manifest.Event{Repo: repo, Change: c})
 	return []string{ok}
+}
+
+func reclass(rec manifest.Record, to manifest.StorageClass, at time.Time) manifest.Record {
+	switch {
+	case rec.StorageClass == to:
+		return rec
+	case to == manifest.Archive:
+		rec.ArchivedAt = at
+	default:
+		rec.RestoredAt = at
+	}
+	rec.StorageClass = to
+	return rec
+}
+
+// changes returns all that is not as it was seen.
+func (r *repository) changes(unchanged []manifest.Seen) (faults []string) {
+	for _, seen := range unchanged {
+		rec, found := r.manifests[seen.Digest]
+		if !found {
+			faults = append(faults, manifestNotFound)
+			continue
+		}
+		for _, name := range seen.Tags {
+			if t, found := r.tags[name]; !found {
+				faults = append(faults, conflictAnswer(&manifest.ConflictError{Tag: name, Want: seen.Digest, Have: manifest.Absent}))
+			} else if t.Digest != seen.Digest {
+				faults = append(faults, conflictAnswer(&manifest.ConflictError{Tag: name, Want: seen.Digest, Have: t.Digest}))
+			}
+		}
+		for name, t := range r.tags {
+			if t.Digest == seen.Digest && !slices.Contains(seen.Tags, name) {
+				faults = append(faults, conflictAnswer(&manifest.ConflictError{Digest: seen.Digest, Tag: name}))
+			}
+		}
+		if since := rec.ClassSince(); !since.Equal(seen.Since) {
+			faults = append(faults, conflictAnswer(&manifest.ConflictError{Digest: seen.Digest, Since: since}))
+		}
+	}
+	return faults
 }
 
 // push is manifest.Pusher.Push with BlobSizes.

@@ -49,6 +49,17 @@ var mutants = []mutant{
 			c.Delete[i].IfUnlisted = false
 		}
 	})},
+	{"Apply ignores IfOrphan", changed(func(c *manifest.Change) {
+		for i := range c.Delete {
+			c.Delete[i].IfOrphan = false
+		}
+	})},
+	{"Apply ignores Unchanged", changed(func(c *manifest.Change) { c.Unchanged = nil })},
+	{"Apply ignores IfUnlisted of a class move", changed(func(c *manifest.Change) {
+		for i := range c.Classes {
+			c.Classes[i].IfUnlisted = false
+		}
+	})},
 	{"Apply makes the known of an unknown time", changed(func(c *manifest.Change) {
 		if c.At.IsZero() {
 			c.At = epoch
@@ -209,7 +220,7 @@ type changing struct {
 }
 
 func (s changing) Apply(ctx context.Context, repo string, c manifest.Change) error {
-	c.Tags, c.Delete = slices.Clone(c.Tags), slices.Clone(c.Delete)
+	c.Tags, c.Classes, c.Delete = slices.Clone(c.Tags), slices.Clone(c.Classes), slices.Clone(c.Delete)
 	s.harm(&c)
 	return s.manifests.Apply(ctx, repo, c)
 }

@@ -3,6 +3,7 @@ package histories
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -80,7 +81,59 @@ func (m move) String() string {
 }
 
 func drawRemoval(d draws) manifest.Removal {
-	return manifest.Removal{Digest: drawDocument(d).record.Desc.Digest, IfUntagged: drawBool(d), IfUnlisted: drawBool(d)}
+	return manifest.Removal{Digest: drawDocument(d).record.Desc.Digest, IfUntagged: drawBool(d), IfUnlisted: drawBool(d), IfOrphan: drawBool(d)}
+}
+
+var drawClass = from([]manifest.StorageClass{manifest.Standard, manifest.Archive})
+
+func drawClassMove(d draws) manifest.ClassMove {
+	return manifest.ClassMove{Digest: drawDocument(d).record.Desc.Digest, To: drawClass(d), IfUnlisted: drawBool(d)}
+}
+
+// sight is a Seen that is settled when the operation runs.
+type sight struct {
+	doc  *document
+	flaw flaw
+}
+
+// flaw is what is wrong with what was seen.
+type flaw int
+
+const (
+	noFlaw flaw = iota
+	tagMissing
+	tagTooMany
+	otherTime
+)
+
+var drawFlaw = from([]flaw{noFlaw, noFlaw, noFlaw, tagMissing, tagTooMany, otherTime})
+
+func drawSight(d draws) sight { return sight{drawDocument(d), drawFlaw(d)} }
+
+func (s sight) settle(r *run, repo string) manifest.Seen {
+	m := r.model.repo(repo)
+	seen := manifest.Seen{Digest: s.doc.record.Desc.Digest}
+	if rec, found := m.manifests[seen.Digest]; found {
+		seen.Since = rec.ClassSince()
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.tags)) {
+		if m.tags[name].Digest == seen.Digest {
+			seen.Tags = append(seen.Tags, name)
+		}
+	}
+	switch {
+	case s.flaw == tagMissing && seen.Tags != nil:
+		seen.Tags = seen.Tags[1:]
+	case s.flaw == tagTooMany && !slices.Contains(seen.Tags, "latest"):
+		seen.Tags = append(seen.Tags, "latest")
+	case s.flaw == otherTime:
+		seen.Since = seen.Since.Add(time.Hour)
+	}
+	return seen
+}
+
+func (s sight) String() string {
+	return s.doc.name + [...]string{"", " without a tag", " with another tag", " at another time"}[s.flaw]
 }
 
 // drawApply is a Change with any of its fields. What it puts need not have what
@@ -111,6 +164,13 @@ func drawApply(d draws) op {
 	if drawBool(d) {
 		c.Delete = some(d, drawRemoval, func(d manifest.Removal) digest.Digest { return d.Digest })
 	}
+	if drawSeldom(d) {
+		c.Classes = some(d, drawClassMove, func(m manifest.ClassMove) digest.Digest { return m.Digest })
+	}
+	var sights []sight
+	if drawSeldom(d) {
+		sights = some(d, drawSight, func(s sight) string { return s.doc.name })
+	}
 	unknown := drawSeldom(d)
 	c.At = epoch // so that showChange does not say otherwise
 	if unknown {
@@ -120,10 +180,16 @@ func drawApply(d draws) op {
 	if moves != nil {
 		text += fmt.Sprintf(" tags: %v", moves)
 	}
+	if sights != nil {
+		text += fmt.Sprintf(" unchanged: %v", sights)
+	}
 	return opf(func(r *run) {
 		c := c
 		for _, m := range moves {
 			c.Tags = append(c.Tags, m.settle(r, repo))
+		}
+		for _, s := range sights {
+			c.Unchanged = append(c.Unchanged, s.settle(r, repo))
 		}
 		if !unknown {
 			c.At = r.now

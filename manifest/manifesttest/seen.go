@@ -208,9 +208,13 @@ var classClauses = []clause{
 		k.apply(manifest.Change{Classes: []manifest.ClassMove{move(p2)}, At: day2})
 		conflict(manifest.Change{Classes: []manifest.ClassMove{move(child)}}, p1)
 		conflict(manifest.Change{Put: []manifest.Record{p2}, Classes: []manifest.ClassMove{move(child), move(p1)}}, p2)
+		p3 := index("3", child)
+		conflict(manifest.Change{Put: []manifest.Record{p3}, Classes: []manifest.ClassMove{move(child), move(p1)}}, p3)
+		k.apply(manifest.Change{Put: []manifest.Record{p3}, Classes: []manifest.ClassMove{move(p3), move(child), move(p1)}, At: day2})
+		k.apply(manifest.Change{Put: []manifest.Record{child, p1}, Delete: []manifest.Removal{{Digest: p3.Desc.Digest}}, At: day2})
 		k.refused(manifest.Change{Classes: []manifest.ClassMove{move(child), move(p1), {Digest: image("3").Desc.Digest}}}, manifest.ErrNotFound)
 		k.apply(manifest.Change{Classes: []manifest.ClassMove{move(child), move(p1)}, At: day2})
-		k.inClass(child, manifest.Archive, day2, time.Time{})
+		k.inClass(child, manifest.Archive, day2, day2)
 		k.apply(manifest.Change{Put: []manifest.Record{child, p2}, At: day2})
 		k.apply(manifest.Change{Classes: []manifest.ClassMove{move(child)}, Delete: []manifest.Removal{{Digest: p2.Desc.Digest}}, At: day2}) // and p1 is in the archive
 	}},

@@ -322,7 +322,12 @@ func (p *plan) checkClasses() ([]stored, error) {
 	for _, m := range moves {
 		class[m.Digest] = m.To
 	}
-	skip := map[digest.Digest]bool{} // what lists others and is no reason to keep these
+	skip := p.removed() // what is no reason to keep what it lists out of the archive
+	for dgst, to := range class {
+		if to == manifest.Archive {
+			skip[dgst] = true
+		}
+	}
 	var out []stored
 	for _, m := range moves {
 		p.object = string(m.Digest)
@@ -331,19 +336,15 @@ func (p *plan) checkClasses() ([]stored, error) {
 			return nil, err
 		}
 		if m.IfUnlisted {
-			if len(skip) == 0 {
-				skip = p.removed()
-			}
 			for parent := range p.parents(m.Digest) {
-				to, moved := class[parent]
-				if !moved {
-					s, err := p.after(parent)
-					if err != nil {
-						return nil, err
-					}
-					to = s.StorageClass
+				if _, moved := class[parent]; moved || skip[parent] {
+					continue
 				}
-				if to == manifest.Archive {
+				s, err := p.after(parent)
+				if err != nil {
+					return nil, err
+				}
+				if s.StorageClass == manifest.Archive {
 					skip[parent] = true
 				}
 			}
