@@ -158,7 +158,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if rt.query, err = parseQuery(r.URL.RawQuery); err == nil {
-		err = h.admit(r, rt, action)
+		err = h.admit(r, &rt, action)
 	}
 	if err == nil {
 		err = serve(w, r, rt)

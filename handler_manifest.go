@@ -110,6 +110,9 @@ func noSuchTag(rt route) error {
 
 func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) error {
 	p := h.pusher()
+	if h.Repositories != nil {
+		alsoAsk(p, rt.mutability.MoveTag)
+	}
 	in := manifest.PushRequest{MediaType: r.Header.Get("Content-Type")}
 	tags := rt.query["tag"]
 	limit := h.Limits.Tags

@@ -11,8 +11,9 @@ import (
 	"github.com/wharfage/wharfage/repository"
 )
 
-// admit says why a request may not go to its repository, which a push may make.
-func (h *Handler) admit(r *http.Request, rt route, a Action) error {
+// admit says why a request may not go to its repository, which a push may make,
+// and notes in rt what is set for it.
+func (h *Handler) admit(r *http.Request, rt *route, a Action) error {
 	if h.Repositories == nil || rt.repo == "" {
 		return nil
 	}
@@ -21,12 +22,13 @@ func (h *Handler) admit(r *http.Request, rt route, a Action) error {
 		_, err := h.Repositories.Get(r.Context(), rt.repo)
 		return err
 	}
-	_, _, err := h.Repositories.Ensure(r.Context(), rt.repo, repository.CausePush, func(repository.Settings) error {
+	repo, _, err := h.Repositories.Ensure(r.Context(), rt.repo, repository.CausePush, func(repository.Settings) error {
 		if h.Authorize == nil {
 			return nil
 		}
 		return h.denied(r, h.Authorize(r, rt.repo, ActionCreateRepository))
 	})
+	rt.mutability = repo.Mutability()
 	return err
 }
 

@@ -109,6 +109,33 @@ func TestPushesMakeRepositoriesAsTemplatesSay(t *testing.T) {
 	s.does("DELETE", "team/b/manifests/v1", nil, 404, "NAME_UNKNOWN")
 }
 
+func TestTagsMoveAsTheRepositoryIsSet(t *testing.T) {
+	h := NewMemory()
+	h.Repositories = &repository.Registry{Store: new(memrepository.Store), Content: h.Manifests}
+	if _, err := h.Repositories.Create(t.Context(), "app", repository.Settings{
+		TagMutability: "IMMUTABLE_WITH_EXCLUSION", TagMutabilityNot: []repository.TagFilter{{Type: "WILDCARD", Filter: "dev-*"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	h.AuthorizeChange = func(_ *http.Request, _ string, tr Transition) error {
+		asked = append(asked, tr.Tag)
+		return nil
+	}
+	s := serve(t, h)
+	one, _ := index(t, "1")
+	two, _ := index(t, "2")
+	for _, tag := range []string{"v1", "dev-1"} {
+		s.put("app/manifests/"+tag, one, 201, "")
+		s.put("app/manifests/"+tag, one, 201, "")
+	}
+	s.put("app/manifests/v1", two, 409, "immutable")
+	s.put("app/manifests/dev-1", two, 201, "")
+	if want := []string{"v1", "dev-1", "dev-1"}; !slices.Equal(asked, want) {
+		t.Errorf("AuthorizeChange was asked about %q, want %q: not about what is refused anyhow", asked, want)
+	}
+}
+
 func TestQuotasRefuseWhatIsNew(t *testing.T) {
 	for _, counts := range []bool{true, false} {
 		h := NewMemory()

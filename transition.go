@@ -37,20 +37,27 @@ func (h *Handler) authorizePush(r *http.Request, repo string, p *manifest.Pusher
 		}
 		return h.denied(r, h.AuthorizeChange(r, repo, Transition{Action: ActionCreate, New: in.Digest}))
 	}
-	mayMove := p.MoveTag
-	p.MoveTag = func(ctx context.Context, repo, tag string, from, to digest.Digest) error {
-		if mayMove != nil {
-			if err := mayMove(ctx, repo, tag, from, to); err != nil {
-				return err
-			}
-		}
+	alsoAsk(p, func(_ context.Context, repo, tag string, from, to digest.Digest) error {
 		t := Transition{ActionUpdate, tag, from, to}
 		if from == manifest.Absent {
 			t.Action, t.Old = ActionCreate, ""
 		}
 		return h.denied(r, h.AuthorizeChange(r, repo, t))
-	}
+	})
 	return nil
+}
+
+// alsoAsk has p ask mayMove about tags when its own MoveTag has allowed a move.
+func alsoAsk(p *manifest.Pusher, mayMove func(ctx context.Context, repo, tag string, from, to digest.Digest) error) {
+	first := p.MoveTag
+	p.MoveTag = func(ctx context.Context, repo, tag string, from, to digest.Digest) error {
+		if first != nil {
+			if err := first(ctx, repo, tag, from, to); err != nil {
+				return err
+			}
+		}
+		return mayMove(ctx, repo, tag, from, to)
+	}
 }
 
 // authorizeDelete has AuthorizeChange asked about a deletion by d: in KeepTag,

@@ -3,13 +3,16 @@ package repository
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/wharfage/wharfage/lifecycle"
+	"github.com/wharfage/wharfage/manifest"
 )
 
 // Repository is one that was created, with what is set for it.
@@ -24,9 +27,9 @@ type Repository struct {
 //
 // Equal settings have equal JSON, which a store may compare.
 type Settings struct {
-	// TagMutability says which tags may move: MUTABLE, IMMUTABLE,
-	// IMMUTABLE_WITH_EXCLUSION or MUTABLE_WITH_EXCLUSION; "" is MUTABLE. The last two
-	// have exceptions.
+	// TagMutability says which tags may move, in ECR's words, and TagMutabilityNot
+	// which are the exception: see manifest.TagMutability, which Mutability makes of
+	// the two.
 	TagMutability    string      `json:"imageTagMutability,omitempty"`
 	TagMutabilityNot []TagFilter `json:"imageTagMutabilityExclusionFilters,omitempty"`
 
@@ -76,17 +79,14 @@ const (
 
 // Check says what of s cannot be set, as an *[InvalidError].
 func (s *Settings) Check() error {
-	switch s.TagMutability {
-	case "", "MUTABLE", "IMMUTABLE":
-		if len(s.TagMutabilityNot) > 0 {
-			return &InvalidError{Field: "imageTagMutabilityExclusionFilters", Detail: "go with IMMUTABLE_WITH_EXCLUSION and MUTABLE_WITH_EXCLUSION only"}
+	err := s.Mutability().Check()
+	if faults, ok := errors.AsType[*manifest.InvalidError](err); ok {
+		return &InvalidError{strings.TrimPrefix(faults.Fields[0].Pointer, "/"), "cannot be set", err}
+	}
+	for i, f := range s.TagMutabilityNot {
+		if f.Type != "WILDCARD" {
+			return &InvalidError{Field: fmt.Sprintf("imageTagMutabilityExclusionFilters/%d/filterType", i), Detail: "takes WILDCARD"}
 		}
-	case "IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION":
-		if len(s.TagMutabilityNot) == 0 {
-			return &InvalidError{Field: "imageTagMutabilityExclusionFilters", Detail: "are needed by " + s.TagMutability}
-		}
-	default:
-		return &InvalidError{Field: "imageTagMutability", Detail: "takes MUTABLE, IMMUTABLE, IMMUTABLE_WITH_EXCLUSION, MUTABLE_WITH_EXCLUSION"}
 	}
 	if s.LifecyclePolicy != "" {
 		if _, err := lifecycle.Parse(s.LifecyclePolicy); err != nil {
@@ -100,6 +100,15 @@ func (s *Settings) Check() error {
 		return &InvalidError{Field: "encryptionConfiguration", Detail: "has a kmsKey, and an encryptionType that takes none"}
 	}
 	return checkResourceTags(s.ResourceTags)
+}
+
+// Mutability returns what says which tags may move.
+func (s *Settings) Mutability() manifest.TagMutability {
+	m := manifest.TagMutability{Mode: manifest.TagMode(s.TagMutability)}
+	for _, f := range s.TagMutabilityNot {
+		m.Filters = append(m.Filters, f.Filter)
+	}
+	return m
 }
 
 func checkResourceTags(tags []ResourceTag) error {
