@@ -31,6 +31,7 @@ var arrows = map[string]map[string]string{
 	"blob/dirblob":            {"blob": "its contract", "internal/ocidigest": "a file name is a digest only if it is checked"},
 	"blob/blobtest":           {"blob": "the contract it checks"},
 	"manifest":                {"internal/ocidigest": "digests are checked and computed in one place", "internal/strictjson": "documents are read strictly"},
+	"events":                  {"manifest": "events are derived from changes, and taken from an outbox"},
 	"manifest/memmanifest":    {"manifest": "its contract"},
 	"manifest/manifesttest":   {"manifest": "the contract it checks"},
 	"referrers":               {"manifest": "an index is derived from manifests"},

@@ -81,24 +81,32 @@ func ExampleHandler() {
 	// 403 Forbidden {"errors":[{"code":"DENIED","message":"push below team/","detail":""}]}
 }
 
-// Tags that never move, as ECR's tag immutability has it.
+// Tags that stay, but for some, as ECR's tag mutability has it. Here they cannot be
+// deleted either.
 func ExampleHandler_tagMutability() {
 	h := wharfage.NewMemory()
-	h.Pusher.MoveTag = func(_ context.Context, repo, tag string, from, to digest.Digest) error {
-		if from != manifest.Absent && from != to {
-			return errors.New("it is immutable")
-		}
-		return nil
-	}
-	for i := range 2 {
-		index, _, _ := manifest.IndexDraft{Annotations: map[string]string{"build": fmt.Sprint(i)}}.Build()
+	tags := manifest.TagMutability{Mode: manifest.ImmutableWithExclusion, Filters: []string{"latest", "dev-*"}}
+	h.Pusher.MoveTag, h.Deleter.KeepTag = tags.MoveTag, tags.KeepTag
+	do := func(method, path, body string) {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("PUT", "/v2/app/manifests/v1", strings.NewReader(string(index))))
+		h.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
 		fmt.Println(strings.TrimSpace(fmt.Sprint(w.Code, " ", w.Body)))
 	}
+	one, _, _ := manifest.IndexDraft{Annotations: map[string]string{"build": "1"}}.Build()
+	two, _, _ := manifest.IndexDraft{Annotations: map[string]string{"build": "2"}}.Build()
+	do("PUT", "/v2/app/manifests/v1", string(one))
+	do("PUT", "/v2/app/manifests/v1", string(one)) // again is no harm
+	do("PUT", "/v2/app/manifests/v1", string(two))
+	do("DELETE", "/v2/app/manifests/v1", "")
+	do("PUT", "/v2/app/manifests/latest", string(one))
+	do("PUT", "/v2/app/manifests/latest", string(two))
 	// Output:
 	// 201
-	// 409 {"errors":[{"code":"DENIED","message":"push v1 in app: tag v1: refused: it is immutable","detail":""}]}
+	// 201
+	// 409 {"errors":[{"code":"DENIED","message":"push v1 in app: tag v1: refused: the tag v1 exists in the repository app and cannot be overwritten because it is immutable","detail":""}]}
+	// 405 {"errors":[{"code":"DENIED","message":"untag v1 in app: tag v1: refused: the tag v1 exists in the repository app and cannot be deleted because it is immutable","detail":""}]}
+	// 201
+	// 201
 }
 
 func ExampleResolveLocation() {

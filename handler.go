@@ -45,6 +45,11 @@ type Handler struct {
 	// Now are those of the Handler.
 	Pusher manifest.Pusher
 
+	// Deleter says what may be deleted: its KeepTag protects tags, and so images. Its
+	// Store is set for it where it is nil, and OnCommit and Now are those of the
+	// Handler.
+	Deleter manifest.Deleter
+
 	// Authorize decides whether a request may do what it asks, before a store is
 	// asked anything. nil allows all. An error that is an *AuthError decides the
 	// answer; any other is told OnError and answered 403. For a mount it is also

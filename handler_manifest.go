@@ -255,34 +255,34 @@ func readManifest(r *http.Request, limit int64) ([]byte, error) {
 }
 
 func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt route) error {
-	c := manifest.Change{At: h.now()}
-	if isDigest(rt.ref) {
-		dgst, err := checkDigest(rt.ref)
-		if err != nil {
-			return err
-		}
-		if _, err := h.condition(r, rt); err != nil {
-			return err
-		}
-		c.Delete = []manifest.Removal{{Digest: dgst, IfUnlisted: true}}
-	} else {
-		if manifest.CheckTag(rt.ref) != nil {
-			return noSuchTag(rt)
-		}
-		from, err := h.condition(r, rt)
-		if err != nil {
-			return err
-		}
-		c.Tags = []manifest.TagMove{{Name: rt.ref, From: from}}
+	d := h.Deleter
+	if d.Store == nil {
+		d.Store = h.Manifests
 	}
-	err := h.Manifests.Apply(r.Context(), rt.repo, c)
-	if errors.Is(err, manifest.ErrConflict) && c.Delete != nil {
+	d.Now, d.OnCommit = h.now, h.committed
+	switch {
+	case isDigest(rt.ref):
+		if _, err := checkDigest(rt.ref); err != nil {
+			return err
+		}
+	case manifest.CheckTag(rt.ref) != nil:
+		return noSuchTag(rt)
+	}
+	from, err := h.condition(r, rt)
+	if err != nil {
+		return err
+	}
+	if isDigest(rt.ref) {
+		_, err = d.Delete(r.Context(), rt.repo, manifest.ImageID{Digest: digest.Digest(rt.ref)})
+	} else {
+		err = d.Untag(r.Context(), rt.repo, rt.ref, from)
+	}
+	if errors.Is(err, manifest.ErrRefused) || errors.Is(err, manifest.ErrConflict) && isDigest(rt.ref) {
 		return notAllowed(w, rt, err.Error())
 	}
 	if err != nil {
 		return err
 	}
-	h.committed(r.Context(), manifest.Event{Repo: rt.repo, Change: c})
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }

@@ -51,6 +51,7 @@ const (
 const (
 	FailureChanged     FailureCode = "ImageChanged"      // another tag, another push or another class since the plan
 	FailureSubject     FailureCode = "SubjectReferenced" // what it refers to is there after all
+	FailureProtected   FailureCode = "ImageTagProtected" // Runner.KeepTag said no
 	FailureUnsupported FailureCode = "Unsupported"       // the store cannot do that, and nothing was done in its place
 	FailureInternal    FailureCode = "InternalFailure"   // of the store; whether it is done is not known
 )
@@ -92,6 +93,8 @@ func failureOf(v Verdict, err error) *Failure {
 		f.Code, f.Reason = FailureSubject, fmt.Sprintf("The subject %s of the requested image is in the repository", conflict.Subject)
 	case errors.Is(err, manifest.ErrConflict):
 		f.Code, f.Reason = FailureChanged, "Requested image changed since the plan was made: "+err.Error()
+	case errors.Is(err, manifest.ErrRefused):
+		f.Code, f.Reason = FailureProtected, "Requested image is protected: "+err.Error()
 	case manifest.IsNotFound(err):
 		f.Code, f.Reason = FailureNotFound, "Requested image not found"
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

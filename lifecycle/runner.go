@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wharfage/wharfage/manifest"
 )
@@ -80,6 +81,10 @@ type Runner struct {
 	// later, refuses the run. Zero is not compared.
 	Last     time.Time
 	Interval time.Duration
+
+	// KeepTag may refuse that a tag goes from an image, alone or with it, as that of
+	// [manifest.Deleter] does; the image is spared then. nil allows all.
+	KeepTag func(ctx context.Context, repo, tag string, dgst digest.Digest) error
 
 	// Each is told of each image that was to change, when that is done or has
 	// failed. The run waits for it, so that it can slow a run down too.
@@ -309,7 +314,22 @@ func (x *execution) act(ctx context.Context, v Verdict) error {
 	}
 	c := manifest.Change{
 		Unchanged: []manifest.Seen{{Digest: im.Digest, Tags: im.Tags, Since: im.classTime()}},
-		At:        x.report.At,
+		Known: []manifest.Record{{
+			Desc: ocispec.Descriptor{MediaType: im.MediaType, Digest: im.Digest, ArtifactType: im.ArtifactType}, Subject: im.Subject,
+		}},
+		At: x.report.At,
+	}
+	goes := v.Tags
+	if v.Action == Expire {
+		goes = im.Tags
+	}
+	if v.Action == Transition || x.KeepTag == nil {
+		goes = nil
+	}
+	for _, tag := range goes {
+		if err := x.KeepTag(ctx, x.repo, tag, im.Digest); err != nil {
+			return fmt.Errorf("tag %s: %w: %w", tag, manifest.ErrRefused, err)
+		}
 	}
 	switch v.Action {
 	case Expire:

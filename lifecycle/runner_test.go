@@ -834,6 +834,31 @@ func orphans(c *manifest.Change) {
 	}
 }
 
+// TestKeepTagSparesImages: what is protected stays, whatever a policy says, and is
+// a failure of the report.
+func TestKeepTagSparesImages(t *testing.T) {
+	docs := []doc{image("old", 30, "v1", "x"), image("older", 40, "dev"), image("untagged", 30)}
+	s := newStore(docs...)
+	var events []manifest.Event
+	r := &lifecycle.Runner{
+		Manifests: s, Confirm: true, Now: func() time.Time { return now },
+		KeepTag:  manifest.TagMutability{Mode: manifest.MutableWithExclusion, Filters: []string{"v*"}}.KeepTag,
+		OnCommit: func(_ context.Context, e manifest.Event) { events = append(events, e) },
+	}
+	report, err := r.Run(t.Context(), testRepo, parsed(expireOld))
+	if err != nil || len(report.Failures) != 1 || report.Failures[0].Code != lifecycle.FailureProtected || !errors.Is(report.Failures[0].Err, manifest.ErrTagImmutable) {
+		t.Errorf("failures %+v, %v", report.Failures, err)
+	}
+	if err := want(s, docs, "old"); err != nil {
+		t.Error(err)
+	}
+	for _, e := range events {
+		if c := e.Change; len(c.Known) != 1 || c.Known[0].Desc.Digest != c.Delete[0].Digest || c.Known[0].Desc.MediaType != manifest.MediaTypeImage {
+			t.Errorf("the event does not tell what has gone: %+v", c)
+		}
+	}
+}
+
 func TestReapRemovesOrphansAfterTheGrace(t *testing.T) {
 	subject := image("subject", 100, "v1")
 	sbom := doc{name: "sbom", at: daysAgo(50), subject: digest.FromString("gone")}

@@ -32,6 +32,11 @@ type Change struct {
 	// leave referrers lists at once; what refers to them stays.
 	Delete []Removal
 
+	// Known is what somebody saw of manifests that Tags, Classes and Delete name,
+	// without Raw. It is for those who read the event: a store keeps it there, and
+	// compares nothing with it.
+	Known []Record `json:",omitempty"`
+
 	// At is recorded as PushedAt, TouchedAt, MovedAt, ArchivedAt and RestoredAt. Zero
 	// records "unknown".
 	At time.Time
@@ -83,7 +88,8 @@ type ClassMove struct {
 // Removal deletes a manifest, under conditions.
 type Removal struct {
 	Digest digest.Digest
-	// IfUntagged refuses with *ConflictError when a tag is left after Tags.
+	// IfUntagged refuses with *ConflictError when a tag is left after Tags. It is
+	// compared before the others.
 	IfUntagged bool
 	// IfUnlisted refuses with *ConflictError when a manifest that stays lists this one as its
 	// child.

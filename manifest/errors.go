@@ -20,6 +20,7 @@ var (
 	ErrTooLarge    = errors.New("manifest too large")
 	ErrName        = errors.New("invalid name")
 	ErrRefused     = errors.New("refused")
+	ErrUnchanged   = errors.New("there already, and nothing to change")
 	ErrUnsupported = fmt.Errorf("manifest: %w", errors.ErrUnsupported)
 )
 
@@ -165,7 +166,16 @@ const (
 	RuleURL           Rule = "url"                 // RFC 3986
 	RuleData          Rule = "data"                // RFC 4648 section 4, the content itself
 	RuleArtifactType  Rule = "artifact-type"       // RFC 6838 4.2
-	RuleTooLong       Rule = "too-long"            // a type of more than 127 characters on a side, or 255 in all
+	RuleTooLong       Rule = "too-long"            // a type of more than 127 characters on a side, or 255 in all; a tag filter of more than 128
+)
+
+// Rules that refuse a [TagMutability].
+const (
+	RuleTagMode   Rule = "tag-mode"             // none of the four
+	RuleExclusion Rule = "tag-exclusion"        // filters, in a mode without an exclusion
+	RuleTooMany   Rule = "too-many"             // more than 5 filters
+	RuleTagFilter Rule = "tag-filter"           // not of the form of a filter
+	RuleWildcards Rule = "tag-filter-wildcards" // more than 2 in a filter
 )
 
 // Rules that only warn, unless a Pusher is Strict.

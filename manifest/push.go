@@ -38,7 +38,10 @@ type Pusher struct {
 	// to another; Push then fails with its error, which matches ErrRefused too.
 	// Its decision is part of the Change: when the tag turns out to be elsewhere
 	// at commit, it is asked again. It is not asked when the tag is there
-	// already, nor about deletions. nil allows all.
+	// already; about deletions, [Deleter].KeepTag is. nil allows all.
+	//
+	// With it, a Change also tells a push of what is there already from others: From
+	// and To of the TagMove are the same.
 	MoveTag func(ctx context.Context, repo, tag string, from, to digest.Digest) error
 
 	Now func() time.Time // nil means time.Now
@@ -57,6 +60,9 @@ type PushRequest struct {
 	// From, if not "", is what each of Tags must name now, or Absent. Else
 	// *ConflictError.
 	From digest.Digest
+	// New refuses, with ErrUnchanged, what is there already with all of Tags: so does
+	// ECR's PutImage. Else that is a success, as the OCI specification has it.
+	New bool
 }
 
 // Pushed is what became of a PushRequest.
@@ -74,8 +80,8 @@ const maxRaces = 100
 //
 // Errors: *InvalidError, ErrTooLarge, ErrDigest, ErrUnsupported for a digest
 // that cannot be computed, ErrName, *MissingError for blobs and children that
-// are not in the repository (a subject need not be), *ConflictError, and
-// ErrRefused.
+// are not in the repository (a subject need not be), *ConflictError, ErrRefused,
+// and ErrUnchanged.
 func (p *Pusher) Push(ctx context.Context, repo string, in PushRequest) (Pushed, error) {
 	done, err := p.push(ctx, repo, in)
 	if err != nil {
@@ -274,9 +280,10 @@ func (m *Manifest) required(blobs []digest.Digest) []digest.Digest {
 func (p *Pusher) apply(ctx context.Context, repo string, in PushRequest, dgst digest.Digest, c Change) error {
 	for race := 0; ; race++ {
 		c.Tags = nil
+		moved := 0
 		for _, name := range in.Tags {
 			move := TagMove{Name: name, To: dgst, From: in.From}
-			if p.MoveTag != nil {
+			if p.MoveTag != nil || in.New {
 				from := Absent
 				switch t, err := p.Store.Resolve(ctx, repo, name); {
 				case err == nil:
@@ -288,6 +295,9 @@ func (p *Pusher) apply(ctx context.Context, repo string, in PushRequest, dgst di
 					return &ConflictError{Tag: name, Want: in.From, Have: from}
 				}
 				if from != dgst {
+					moved++
+				}
+				if from != dgst && p.MoveTag != nil {
 					if err := p.MoveTag(ctx, repo, name, from, dgst); err != nil {
 						return fmt.Errorf("tag %s: %w: %w", name, ErrRefused, err)
 					}
@@ -295,6 +305,14 @@ func (p *Pusher) apply(ctx context.Context, repo string, in PushRequest, dgst di
 				move.From = from
 			}
 			c.Tags = append(c.Tags, move)
+		}
+		if in.New && moved == 0 {
+			switch have, err := Stat(ctx, p.Store, repo, []digest.Digest{dgst}); {
+			case err != nil:
+				return err
+			case have[0].Digest != "":
+				return ErrUnchanged
+			}
 		}
 		err := p.Store.Apply(ctx, repo, c)
 		if err == nil {

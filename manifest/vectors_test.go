@@ -16,10 +16,11 @@ import (
 	"github.com/wharfage/wharfage/internal/vectors"
 )
 
-var vectorsDir = flag.String("vectors", "../testdata/vectors", "folder of the vectors, laid out like testdata/vectors")
+// VectorsDir is for the test of package manifest_test of the same name too.
+var VectorsDir = flag.String("vectors", "../testdata/vectors", "folder of the vectors, laid out like testdata/vectors")
 
 func TestVectors(t *testing.T) {
-	cases, err := vectors.Hostile(*vectorsDir, "manifest", "index", "descriptor", "digest", "repository", "tag", "graph")
+	cases, err := vectors.Hostile(*VectorsDir, "manifest", "index", "descriptor", "digest", "repository", "tag", "graph")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func walkGraph(t *testing.T, c vectors.Case) error {
 // artifactTypes runs the set with the profile that its README names: what ECR
 // accepts.
 func artifactTypes(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(*vectorsDir, "platform", "artifact-types.json"))
+	raw, err := os.ReadFile(filepath.Join(*VectorsDir, "platform", "artifact-types.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ type jobs struct {
 	every     time.Duration
 	rules     collectRules
 	lifecycle *lifecycleJob
+	webhook   *webhookJob
 }
 
 // collectRules say what a collection may remove.
@@ -30,7 +31,7 @@ type collectRules struct {
 }
 
 func jobFlags(f *flag.FlagSet) *jobs {
-	j := &jobs{lifecycle: lifecycleFlags(f)}
+	j := &jobs{lifecycle: lifecycleFlags(f), webhook: webhookFlags(f)}
 	f.DurationVar(&j.every, "collect-every", time.Hour, "remove what nothing needs so often (0: never)")
 	j.rules.flags(f)
 	return j
@@ -62,7 +63,7 @@ func (c *collectRules) collection(lease time.Duration) wharfage.Collection {
 
 // run does the jobs until ctx ends, whenever this process leads.
 func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *metrics, lm *lifecycleMetrics) {
-	if j.every <= 0 && !j.lifecycle.wanted() {
+	if j.every <= 0 && !j.lifecycle.wanted() && !j.webhook.wanted() {
 		return
 	}
 	const pause = time.Second // before it tries to lead again
@@ -73,6 +74,7 @@ func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *
 			defer m.leading.Set(0)
 			var running sync.WaitGroup
 			running.Go(func() { j.lifecycle.schedule(ctx, h, store, m, lm) })
+			running.Go(func() { j.webhook.deliver(ctx, store.manifests) })
 			j.schedule(ctx, h, m, store.lease)
 			running.Wait()
 			return ctx.Err()

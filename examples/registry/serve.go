@@ -47,6 +47,10 @@ func serve(ctx context.Context, args []string) error {
 	if err := jobs.lifecycle.check(*noDelete); err != nil {
 		return err
 	}
+	if err := jobs.webhook.check(); err != nil {
+		return err
+	}
+	where.keepEvents = jobs.webhook.wanted()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400) // of a heap of a few MiB, which collections would be over all the time
 	}

@@ -33,6 +33,7 @@ type place struct {
 	cache              int
 
 	existing, readOnly, shortenLease bool
+	keepEvents                       bool
 }
 
 func (p *place) flags(f *flag.FlagSet) {
@@ -49,9 +50,12 @@ func (p *place) flags(f *flag.FlagSet) {
 // storage is a place in use.
 type storage struct {
 	blobs     blob.Store
-	manifests manifest.Store
-	pulls     lifecycle.Activity
-	lease     time.Duration
+	manifests interface {
+		manifest.Store
+		manifest.Outbox
+	}
+	pulls lifecycle.Activity
+	lease time.Duration
 
 	// lead runs f while no other process leads.
 	lead func(ctx context.Context, f func(ctx context.Context) error) error
@@ -99,7 +103,7 @@ func (p place) open(ctx context.Context) (*storage, error) {
 }
 
 func (p place) openMemory() *storage {
-	manifests := new(memmanifest.Store)
+	manifests := &memmanifest.Store{KeepEvents: p.keepEvents}
 	lease := p.lease
 	if lease == 0 {
 		lease = 24 * time.Hour
@@ -126,6 +130,7 @@ func (p place) openBolt() (*storage, error) {
 	}
 	db, err := boltstore.Open(boltstore.Options{
 		Dir: p.data, Objects: objects, Unsynced: p.unsynced, Lease: p.lease, ShortenLease: p.shortenLease, LinkAbove: p.redirect, CacheBytes: cache,
+		KeepEvents: p.keepEvents,
 	})
 	if err != nil {
 		return nil, err
@@ -145,7 +150,8 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 	if objects == nil {
 		objects = &dirblob.Objects{Dir: filepath.Join(p.data, "postgres"), Unsynced: p.unsynced} // beside what is there without -postgres
 	}
-	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect, ShortenLease: p.shortenLease, Existing: p.existing, ReadOnly: p.readOnly})
+	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect, ShortenLease: p.shortenLease, Existing: p.existing, ReadOnly: p.readOnly,
+		KeepEvents: p.keepEvents})
 	if err != nil {
 		return nil, err
 	}

@@ -112,6 +112,7 @@ var mutants = map[string]struct {
 	"ignores Absent":                   {change(func(c *manifest.Change) { eachTag(c, true) }), "From is what the tag must name"},
 	"ignores IfUnlisted":               {change(func(c *manifest.Change) { eachRemoval(c, func(d *manifest.Removal) { d.IfUnlisted = false }) }), "IfUnlisted refuses when a manifest that stays lists it"},
 	"ignores IfUntagged":               {change(func(c *manifest.Change) { eachRemoval(c, func(d *manifest.Removal) { d.IfUntagged = false }) }), "IfUntagged refuses when a tag is left after Tags"},
+	"judges IfUnlisted first":          {func() manifest.Store { return listsFirst{newBase()} }, "IfUntagged is compared before the other conditions"},
 	"judges IfUnlisted before Delete":  {func() manifest.Store { return early{newBase()} }, "IfUnlisted refuses when a manifest that stays lists it"},
 	"ignores Unchanged":                {change(func(c *manifest.Change) { c.Unchanged = nil }), "Unchanged refuses a manifest that is not as it was seen"},
 	"compares the first seen only":     {change(func(c *manifest.Change) { c.Unchanged = c.Unchanged[:min(1, len(c.Unchanged))] }), "Unchanged refuses a manifest that is not as it was seen"},
@@ -315,6 +316,28 @@ func (s strictLists) Apply(ctx context.Context, repo string, c manifest.Change) 
 			}
 		}
 	}
+	return s.Store.Apply(ctx, repo, c)
+}
+
+// listsFirst compares IfUnlisted before IfUntagged.
+type listsFirst struct{ base }
+
+func (s listsFirst) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	err := s.Store.Apply(ctx, repo, c)
+	if errors.Is(err, manifest.ErrConflict) {
+		c.Delete = slices.Clone(c.Delete)
+		eachRemoval(&c, func(d *manifest.Removal) { d.IfUntagged, d.Cutoff = false, time.Time{} })
+		if conflict, ok := errors.AsType[*manifest.ConflictError](s.dry(ctx, repo, c)); ok && conflict.Parent != "" {
+			return conflict
+		}
+	}
+	return err
+}
+
+// dry returns what would refuse c.
+func (s listsFirst) dry(ctx context.Context, repo string, c manifest.Change) error {
+	never := []manifest.Removal{{Digest: "sha256:" + digest.Digest(strings.Repeat("f", 64))}}
+	c.Delete = append(slices.Clone(c.Delete), never...)
 	return s.Store.Apply(ctx, repo, c)
 }
 

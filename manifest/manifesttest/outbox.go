@@ -113,6 +113,15 @@ func showEvent(e manifest.Event) string {
 	for _, d := range c.Delete {
 		fmt.Fprintf(&b, " %s %t %t %v", d.Digest, d.IfUntagged, d.IfUnlisted, d.Cutoff.UTC())
 	}
+	for _, seen := range c.Unchanged {
+		fmt.Fprintf(&b, " seen %s %q %v", seen.Digest, seen.Tags, seen.Since.UTC())
+	}
+	for _, m := range c.Classes {
+		fmt.Fprintf(&b, " class %s %q %t", m.Digest, m.To, m.IfUnlisted)
+	}
+	for _, rec := range c.Known {
+		fmt.Fprintf(&b, " known %s %s %q subject %q", rec.Desc.MediaType, rec.Desc.Digest, rec.Desc.ArtifactType, rec.Subject)
+	}
 	at := "unknown"
 	if !c.At.IsZero() {
 		at = c.At.UTC().String()
@@ -159,7 +168,7 @@ func life() []manifest.Event {
 		{Repo: repo, Change: manifest.Change{Put: []manifest.Record{one}, At: day2}}, // again
 		{Repo: repo, Change: manifest.Change{RequireManifests: digests(one), Put: []manifest.Record{two, parent, referrer}, At: day1}},
 		{Repo: repo, Change: manifest.Change{Tags: append(move("a", d2, d1), manifest.TagMove{Name: "b", To: d1}), At: day2}},
-		{Repo: repo, Change: manifest.Change{Tags: move("a", "", "")}},
+		{Repo: repo, Change: manifest.Change{Tags: move("a", "", ""), Known: []manifest.Record{{Desc: two.Desc, Subject: absentSubject}}}},
 		{Repo: otherRepo, Change: manifest.Change{Delete: []manifest.Removal{{Digest: d2, IfUntagged: true}, {Digest: d1, IfUnlisted: true, Cutoff: day2}}, At: day2}}, // which empties it
 		{Repo: repo, Change: manifest.Change{Put: []manifest.Record{image("3")}, Tags: move("c", d2, ""), Delete: []manifest.Removal{{Digest: parent.Desc.Digest}, {Digest: d1}}, At: day2}},
 		{Repo: otherRepo, Change: manifest.Change{Put: []manifest.Record{two}, Tags: move("a", d2, "")}},
@@ -188,6 +197,27 @@ var outboxClauses = []outboxClause{
 		if rec := image("3"); string(k.get(rec).Raw) != string(rec.Raw) {
 			k.Error("Get has lost Raw")
 		}
+	}},
+	{"the event of a change for lifecycle policies tells what was seen, and the class", func(k *outboxKit) {
+		one, two := image("1"), image("2")
+		k.put(one, two)
+		k.tag("a", one)
+		before := len(k.events(""))
+		var want []manifest.Event
+		for _, c := range []manifest.Change{
+			{Classes: []manifest.ClassMove{{Digest: two.Desc.Digest, To: manifest.Archive, IfUnlisted: true}}, At: day2},
+			{Unchanged: []manifest.Seen{{Digest: one.Desc.Digest, Tags: []string{"a"}, Since: day1}}, Delete: []manifest.Removal{{Digest: one.Desc.Digest}}, At: day2},
+		} {
+			err := k.s.Apply(k.Context(), repo, c)
+			if errors.Is(err, manifest.ErrUnsupported) {
+				k.Skip("the store has not the features")
+			}
+			if err != nil {
+				k.Fatal(err)
+			}
+			want = append(want, told(repo, c))
+		}
+		k.tell(k.events("")[before:], want)
 	}},
 	{"a refused change has no event", func(k *outboxKit) {
 		tagged := image("tagged")

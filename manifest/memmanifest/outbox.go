@@ -109,13 +109,20 @@ func (s *Store) Forget(ctx context.Context, through string) error {
 func own(c manifest.Change) manifest.Change {
 	c.RequireBlobs = slices.Clone(c.RequireBlobs)
 	c.RequireManifests = slices.Clone(c.RequireManifests)
-	c.Put = slices.Clone(c.Put)
-	for i, rec := range c.Put {
-		rec.Desc.Annotations = maps.Clone(rec.Desc.Annotations)
-		rec.Manifests, rec.Blobs = slices.Clone(rec.Manifests), slices.Clone(rec.Blobs)
-		c.Put[i] = rec
+	c.Put, c.Known = slices.Clone(c.Put), slices.Clone(c.Known)
+	for _, recs := range [][]manifest.Record{c.Put, c.Known} {
+		for i, rec := range recs {
+			rec.Desc.Annotations = maps.Clone(rec.Desc.Annotations)
+			rec.Manifests, rec.Blobs = slices.Clone(rec.Manifests), slices.Clone(rec.Blobs)
+			recs[i] = rec
+		}
+	}
+	c.Unchanged = slices.Clone(c.Unchanged)
+	for i, seen := range c.Unchanged {
+		c.Unchanged[i].Tags = slices.Clone(seen.Tags)
 	}
 	c.Tags = slices.Clone(c.Tags)
+	c.Classes = slices.Clone(c.Classes)
 	c.Delete = slices.Clone(c.Delete)
 	return c
 }

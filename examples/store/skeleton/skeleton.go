@@ -175,6 +175,11 @@ func (s *Store) change(ctx context.Context, repo string, r repository, c manifes
 // remove judges the conditions by what is left after all removals.
 func remove(r repository, removals []manifest.Removal) error {
 	for _, d := range removals {
+		for name, t := range r.tags {
+			if t.Digest == d.Digest && d.IfUntagged {
+				return &manifest.ConflictError{Digest: d.Digest, Tag: name}
+			}
+		}
 		if rec, ok := r.manifests[d.Digest]; !ok {
 			return manifest.ErrNotFound
 		} else if d.TooYoung(rec.TouchedAt) {
@@ -183,11 +188,6 @@ func remove(r repository, removals []manifest.Removal) error {
 		delete(r.manifests, d.Digest)
 	}
 	for _, d := range removals {
-		for name, t := range r.tags {
-			if t.Digest == d.Digest && d.IfUntagged {
-				return &manifest.ConflictError{Digest: d.Digest, Tag: name}
-			}
-		}
 		for parent, rec := range r.manifests {
 			if d.IfUnlisted && slices.Contains(rec.Manifests, d.Digest) {
 				return &manifest.ConflictError{Digest: d.Digest, Parent: parent}
