@@ -105,6 +105,7 @@ type browser struct {
 	loaded   int
 	origin   string // the only one that may be asked
 	requests int
+	width    int
 }
 
 type message struct {
@@ -316,6 +317,7 @@ func (b *browser) tabTo(selector string) {
 
 func (b *browser) screen(width int, dark bool) {
 	b.Helper()
+	b.width = width
 	scheme := "light"
 	if dark {
 		scheme = "dark"
@@ -330,7 +332,7 @@ func (b *browser) shoot(name string) {
 		return
 	}
 	var shot struct{ Data []byte }
-	b.call("Page.captureScreenshot", map[string]any{"captureBeyondViewport": true}, &shot)
+	b.call("Page.captureScreenshot", map[string]any{"captureBeyondViewport": true, "clip": map[string]any{"x": 0, "y": 0, "width": b.width, "height": 1500, "scale": 1}}, &shot)
 	if err := errors.Join(os.MkdirAll(*screenshots, 0o755), os.WriteFile(filepath.Join(*screenshots, name+".png"), shot.Data, 0o644)); err != nil {
 		b.Fatal(err)
 	}
@@ -342,7 +344,7 @@ func TestPageInChromium(t *testing.T) {
 	t.Cleanup(server.Close)
 	b := startBrowser(t, server.URL)
 
-	const repo, image, preview = `a[href="/ui/repo/team/shop/checkout"]`, `main tbody a`, `a.action[href^="/ui/lifecycle/"]`
+	const repo, image, preview = `a[href="/ui/repo/team/shop/checkout"]`, `main tr:has(.kind.signature) a`, `a.action[href^="/ui/lifecycle/"]`
 	arrived := func() {
 		t.Helper()
 		var ok bool
@@ -376,7 +378,9 @@ func TestPageInChromium(t *testing.T) {
 		b.loads(func() { b.key("Enter", 13, "\r") })
 	}
 	arrived()
-	b.loads(func() { b.eval(`document.querySelector("#text").value = '{"rules": [{"rulePriority": 0}]}'; document.querySelector("#preview .action").click()`, nil) })
+	b.loads(func() {
+		b.eval(`document.querySelector("#text").value = '{"rules": [{"rulePriority": 0}]}'; document.querySelector("#preview .action").click()`, nil)
+	})
 	var faults int
 	b.eval(`document.querySelectorAll("#faults tbody tr").length`, &faults)
 	if faults == 0 {

@@ -128,14 +128,12 @@ func (p *page) lifecycle(r *http.Request, repo string) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	status := http.StatusUnprocessableEntity
 	if policy != nil {
-		status = http.StatusOK
 		if data.Preview, err = p.preview(r.Context(), &data, policy, r.Form.Get("page")); err != nil {
 			return nil, err
 		}
 	}
-	return &view{name: "lifecycle", status: status, Title: "Lifecycle preview · " + repo, Trail: []crumb{{repo, data.RepoURL}, {"Lifecycle preview", ""}}, Data: data}, nil
+	return &view{name: "lifecycle", Title: "Lifecycle preview · " + repo, Trail: []crumb{{repo, data.RepoURL}, {"Lifecycle preview", ""}}, Data: data}, nil
 }
 
 // choose finds the policy, and sets what the form shows of it.
