@@ -38,6 +38,13 @@ type page struct {
 //go:embed templates style.css icon.svg
 var pageFiles embed.FS
 
+// pageTag changes with the files.
+var pageTag = func() string {
+	style, _ := pageFiles.ReadFile("style.css")
+	icon, _ := pageFiles.ReadFile("icon.svg")
+	return strconv.Quote(digest.FromBytes(append(style, icon...)).Encoded())
+}()
+
 var pages = func() map[string]*template.Template {
 	out := map[string]*template.Template{}
 	for _, name := range []string{"repositories", "repository", "image", "lifecycle", "failure"} {
@@ -87,6 +94,7 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var serve func(*http.Request, string) (*view, error)
 	switch kind {
 	case "style.css", "icon.svg":
+		w.Header().Set("ETag", pageTag)
 		http.ServeFileFS(w, r, pageFiles, kind)
 		return
 	case "graph":

@@ -64,7 +64,6 @@ type lifecyclePage struct {
 	Repo, RepoURL string
 	Choices       []choice
 	Chosen        string // its title; "" for a text of one's own
-	Applied       bool   // it is what the server applies
 	Text          string
 	Days          int
 	DaysChoices   []int
@@ -81,7 +80,8 @@ type preview struct {
 	Measured    bool // sizes are known
 	Warnings    []lifecycle.Warning
 	Explained   *lifecycle.Explanation
-	About       string // the image that is explained
+	About, Why  string // the image that is explained, and what becomes of it
+	Then        *lifecycle.Departure
 	Rows        []verdictRow
 	Page, Pages int
 	Steps       []pageStep
@@ -98,7 +98,6 @@ type verdictRow struct {
 	URL    string
 	Image  *lifecycle.Image
 	Action lifecycle.ActionType
-	Rule   int64
 	Why    string
 	Then   *lifecycle.Departure // what the forecast says of what stays now
 }
@@ -165,17 +164,24 @@ func (p *page) choose(r *http.Request, data *lifecyclePage) (*lifecycle.Policy, 
 			c.Here, data.Chosen = true, c.Title
 		}
 	}
-	switch at := slices.IndexFunc(examplePolicies, func(e struct{ Name, Title, Text string }) bool { return e.Name == pick }); {
-	case at >= 0:
-		data.Text = examplePolicies[at].Text
-		return lifecycle.Parse(data.Text)
-	case pick == inForce && applied != nil:
-		data.Applied = true
-		text, err := json.MarshalIndent(applied, "", "  ")
-		data.Text = string(text)
-		return applied, err
+	policy := applied
+	if pick != inForce {
+		policy = nil
 	}
-	return nil, notFound("There is no such policy to pick.")
+	for _, e := range examplePolicies {
+		if e.Name == pick {
+			var err error
+			if policy, err = lifecycle.Parse(e.Text); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if policy == nil {
+		return nil, notFound("There is no such policy to pick.")
+	}
+	text, err := json.MarshalIndent(policy, "", "  ")
+	data.Text = string(text)
+	return policy, err
 }
 
 func (p *page) preview(ctx context.Context, data *lifecyclePage, policy *lifecycle.Policy, at string) (*preview, error) {
@@ -207,19 +213,26 @@ func (p *page) preview(ctx context.Context, data *lifecyclePage, policy *lifecyc
 			out.Freed += plan.Image(i).Size
 		}
 	}
+	days := max(1, min(data.Days, mostJudged/len(images)))
+	timeline := lifecycle.Forecast(policy, images, now, now.AddDate(0, 0, days))
+	out.Forecast = draw(timeline, out.Measured)
+	goes := map[digest.Digest]*lifecycle.Departure{}
+	for i := range timeline.Departures {
+		d := &timeline.Departures[i]
+		if goes[d.Digest] == nil {
+			goes[d.Digest] = d
+		}
+	}
 	if data.Image != "" {
 		if out.Explained, err = lifecycle.Explain(plan, data.Image); err != nil {
 			return nil, notFound("There is no image %s in %s.", visible(clip(data.Image, 200)), data.Repo)
 		}
-		out.About = short(out.Explained.Verdict.Image.Digest)
-		if tags := out.Explained.Verdict.Image.Tags; len(tags) > 0 {
-			out.About = tags[0]
+		row := newVerdictRow(data.Repo, out.Explained.Verdict, goes)
+		out.About, out.Why, out.Then = short(row.Image.Digest), row.Why, row.Then
+		if len(row.Image.Tags) > 0 {
+			out.About = row.Image.Tags[0]
 		}
 	}
-	days := max(1, min(data.Days, mostJudged/len(images)))
-	timeline := lifecycle.Forecast(policy, images, now, now.AddDate(0, 0, days))
-	out.Forecast = draw(timeline, out.Measured)
-
 	if out.Page, out.Pages, err = pageNumber(at, len(images), verdictsPerPage); err != nil {
 		return nil, err
 	}
@@ -228,13 +241,6 @@ func (p *page) preview(ctx context.Context, data *lifecyclePage, policy *lifecyc
 	}
 	if out.Page < out.Pages {
 		out.Steps = append(out.Steps, pageStep{out.Page + 1, "Next page"})
-	}
-	goes := map[digest.Digest]*lifecycle.Departure{}
-	for i := range timeline.Departures {
-		d := &timeline.Departures[i]
-		if goes[d.Digest] == nil {
-			goes[d.Digest] = d
-		}
 	}
 	acted := make([]bool, plan.Len())
 	for _, i := range order {
@@ -249,15 +255,18 @@ func (p *page) preview(ctx context.Context, data *lifecyclePage, policy *lifecyc
 	slices.SortStableFunc(stays, func(a, b int) int { return plan.Image(b).PushedAt.Compare(plan.Image(a).PushedAt) })
 	all := append(order, stays...)
 	for _, i := range all[(out.Page-1)*verdictsPerPage : min(out.Page*verdictsPerPage, len(all))] {
-		v := plan.Verdict(i)
-		_, why, _ := strings.Cut(v.String(), ": ")
-		row := verdictRow{URL: imageURL(data.Repo, v.Image.Digest), Image: v.Image, Action: v.Action, Rule: v.Rule, Why: why}
-		if v.Action == lifecycle.Keep {
-			row.Then = goes[v.Image.Digest]
-		}
-		out.Rows = append(out.Rows, row)
+		out.Rows = append(out.Rows, newVerdictRow(data.Repo, plan.Verdict(i), goes))
 	}
 	return out, nil
+}
+
+func newVerdictRow(repo string, v lifecycle.Verdict, goes map[digest.Digest]*lifecycle.Departure) verdictRow {
+	_, why, _ := strings.Cut(v.String(), ": ")
+	row := verdictRow{URL: imageURL(repo, v.Image.Digest), Image: v.Image, Action: v.Action, Why: why}
+	if v.Action == lifecycle.Keep {
+		row.Then = goes[v.Image.Digest]
+	}
+	return row
 }
 
 // forecast is a timeline as plots.
