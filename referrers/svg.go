@@ -124,7 +124,11 @@ func (d *drawing) draw(columns, rows int, failed error) {
 	if failed != nil {
 		height += noteHeight
 	}
-	fmt.Fprintf(d, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="img" %s>`+"\n", width, height, width, height, sans)
+	role := "img"
+	if d.Link != nil || slices.ContainsFunc(d.boxes, func(b box) bool { return b.State == StateAgain || b.State == StateCycle }) {
+		role = "group" // an image hides the links in it from who does not see it
+	}
+	fmt.Fprintf(d, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="%s" %s>`+"\n", width, height, width, height, role, sans)
 	name := d.Name
 	if name == "" && len(d.boxes) > 0 {
 		name = string(d.boxes[0].Digest)

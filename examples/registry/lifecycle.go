@@ -33,6 +33,14 @@ func (l *lifecycleRules) flags(f *flag.FlagSet) {
 	f.BoolVar(&l.reap, "reap", false, "remove referrers whose subject is gone for a day, also where no policy is")
 }
 
+// read returns the policies as the file has them now.
+func (l *lifecycleRules) read() (policies, error) {
+	if l.file == "" {
+		return nil, nil
+	}
+	return readPolicies(l.file)
+}
+
 func (l *lifecycleRules) runner(store *storage) *lifecycle.Runner {
 	const few = 5
 	return &lifecycle.Runner{Manifests: store.manifests, Activity: store.pulls, MaxShare: l.share, Few: few}
@@ -41,12 +49,9 @@ func (l *lifecycleRules) runner(store *storage) *lifecycle.Runner {
 // runAll applies the policies to all repositories. each is told of every run. A
 // repository that fails is left, and the others go on.
 func (l *lifecycleRules) runAll(ctx context.Context, r *lifecycle.Runner, repos func(context.Context) ([]string, error), each func(lifecycle.Report, error)) error {
-	var list policies
-	if l.file != "" {
-		var err error
-		if list, err = readPolicies(l.file); err != nil {
-			return err
-		}
+	list, err := l.read()
+	if err != nil {
+		return err
 	}
 	names, err := repos(ctx)
 	if err != nil {

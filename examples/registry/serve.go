@@ -25,6 +25,7 @@ func serve(ctx context.Context, args []string) error {
 	addr := f.String("addr", "127.0.0.1:5000", "`address` to listen on")
 	admin := f.String("admin", "", "`address` for /healthz, /readyz and /metrics (default: with the rest)")
 	noDelete := f.Bool("no-delete", false, "refuse deletions")
+	ui := f.Bool("ui", true, "show people what is here, below /ui/")
 	delay := f.Duration("drain-delay", 5*time.Second, "when stopping, first say so at /readyz for so long, and serve on: load balancers send nothing more then")
 	drain := f.Duration("drain", 30*time.Second, "then wait so long for requests under way")
 	verbose := f.Bool("v", false, "log each change")
@@ -78,6 +79,9 @@ func serve(ctx context.Context, args []string) error {
 			slog.Info("changed", "repo", e.Repo, "put", len(e.Change.Put), "tags", len(e.Change.Tags), "deleted", len(e.Change.Delete))
 		}
 	}
+	if *ui {
+		s.page = &page{handler: s.handler, pulls: store.pulls, policies: jobs.lifecycle.read}
+	}
 	lm := newLifecycleMetrics(m)
 	writePulls := recordPulls(s.handler, store.pulls, lm)
 	jobsDone := make(chan struct{})
@@ -99,6 +103,7 @@ type server struct {
 	*storage
 	*metrics
 	handler  *wharfage.Handler
+	page     *page         // nil: none
 	delay    time.Duration // between the end of ctx and that of listening
 	drain    time.Duration
 	stopping atomic.Bool
@@ -114,6 +119,10 @@ func (s *server) listen(ctx context.Context, addr, admin string) error {
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", s.count(s.handler))
 	mux.Handle("/v2", s.count(s.handler))
+	if s.page != nil {
+		mux.Handle("/ui/", s.page)
+		mux.Handle("GET /{$}", http.RedirectHandler("/ui/", http.StatusFound))
+	}
 	listeners := []listener{{"registry listens", addr, newServer(idle(mux, time.Minute))}}
 	about := mux
 	if admin != "" {
