@@ -102,6 +102,9 @@ var checkers = map[string]func(t *testing.T, text, got string){
 	},
 	"SVG": func(t *testing.T, text, got string) {
 		plain(t, got)
+		if strings.Contains(got, `role="img"`) && strings.Contains(got, "<a ") {
+			t.Error("it hides its links from who does not see them")
+		}
 		d := xml.NewDecoder(strings.NewReader(got))
 		for {
 			token, err := d.Token()

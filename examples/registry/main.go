@@ -6,6 +6,9 @@
 // file. With -postgres and -s3 it is kept there, and any number of servers may
 // share both. Without flags it is kept in memory.
 //
+// People find a page at /ui/, unless -ui=false: repositories, images, what refers
+// to them, and what a lifecycle policy would do.
+//
 // Further commands work on the same storage, with the same flags:
 //
 //	registry lifecycle -data DIR -lifecycle FILE -dry-run   what lifecycle policies would do, and why

@@ -178,8 +178,8 @@ func (p *page) now() time.Time {
 	return time.Now()
 }
 
-// authorize asks what the API asks. A refusal without an answer of its own is told
-// and looks as there.
+// authorize asks what the API asks, and makes an *AuthError of any refusal. One
+// that is none is told OnError, as there.
 func (p *page) authorize(r *http.Request, repo string, a wharfage.Action) error {
 	if p.handler.Authorize == nil {
 		return nil
@@ -228,7 +228,7 @@ func pageNumber(s string, items, perPage int) (at, pages int, err error) {
 	return min(at, pages), pages, nil
 }
 
-// firstOf counts the items of a listing, most of them at least.
+// firstOf counts the items of a listing, up to most.
 func firstOf[T any](ctx context.Context, most int, list func(yield func(T, error) bool)) (n int, err error) {
 	for _, err := range list {
 		if err != nil {
@@ -284,7 +284,7 @@ func size(n int64) string {
 		return fmt.Sprint(n, " B")
 	}
 	x, unit := float64(n), ""
-	for _, unit = range []string{"kB", "MB", "GB", "TB", "PB"} {
+	for _, unit = range []string{"kB", "MB", "GB", "TB", "PB", "EB"} {
 		if x /= 1000; x < 999.5 {
 			break
 		}

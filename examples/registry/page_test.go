@@ -422,6 +422,34 @@ func TestAThousandImagesArePages(t *testing.T) {
 	}
 }
 
+func TestNumbersSizesAndTimesAreForPeople(t *testing.T) {
+	for want, got := range map[string]string{
+		"0": number(0), "999": number(999), "1,000": number(1000), "-1,000": number(-1000), "-999": number(-999), "1,234,567": number(int64(1234567)),
+		"0 B": size(0), "999 B": size(999), "1.0 kB": size(1000), "9.9 kB": size(9940), "10 kB": size(9960), "1.0 MB": size(999_600), "9.2 EB": size(1<<63 - 1),
+		"just now": newMoment(today, today).Ago, "1 minute ago": newMoment(today, today.Add(-time.Minute)).Ago, "23 hours ago": newMoment(today, today.Add(-24*time.Hour+1)).Ago,
+		"59 days ago": newMoment(today, today.AddDate(0, 0, -59)).Ago, "2 months ago": newMoment(today, today.AddDate(0, 0, -60)).Ago, "2 years ago": newMoment(today, today.AddDate(-2, 0, 0)).Ago,
+		"in the future": newMoment(today, today.Add(time.Hour)).Ago, "": newMoment(today, time.Time{}).Ago,
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestAForecastIsDrawnAsSteps(t *testing.T) {
+	at := func(d, images, archived, expired int) lifecycle.Day {
+		return lifecycle.Day{At: today.AddDate(0, 0, d), Images: images, Archived: archived, Expired: expired}
+	}
+	f := draw(&lifecycle.Timeline{Days: []lifecycle.Day{at(0, 8, 0, 2), at(1, 8, 0, 0), at(2, 5, 5, 3)}}, false)
+	if len(f.Plots) != 1 || len(f.Rows) != 2 || f.Days != 2 {
+		t.Fatalf("%+v", f)
+	}
+	p := f.Plots[0]
+	if want := "M0 0H0V24H300V24H600V60"; p.Line != want || p.ArchivedLine != "M0 120H0V120H300V120H600V60" || p.First != "10" || p.Last != "5" {
+		t.Errorf("%+v, want the line %s", p, want)
+	}
+}
+
 func TestAFanOfReferrersIsCut(t *testing.T) {
 	s := newShowcase(t)
 	image := s.image("a", "x", "v1")
