@@ -233,6 +233,9 @@ func TestTheGraphCanBeHadAsAFile(t *testing.T) {
 			t.Errorf("as %q: %d, no %q", as, status, want)
 		}
 	}
+	if _, body := s.get(base); !strings.HasPrefix(body, "team/shop/checkout@"+string(tag.Digest)+" Image index [latest") {
+		t.Errorf("the tree begins %q", clip(body, 200))
+	}
 	if status, _ := s.get(base + "?as=exe"); status != 400 {
 		t.Errorf("as something else: %d", status)
 	}
