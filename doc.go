@@ -19,6 +19,8 @@
 //   - package manifest: the strict reader of manifests, the contract for
 //     manifests and tags, builders
 //   - package referrers: who names whom as subject
+//   - package repository: names, settings, creation templates, quotas
+//   - package scan: when images are scanned, and results as referrers
 //   - the module in examples/: a quick tour, a server, adapters for databases
 //
 // # Testing

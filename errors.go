@@ -13,6 +13,7 @@ import (
 
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/repository"
 )
 
 // The codes of distribution-spec, "Error Codes"; it allows no others.
@@ -140,6 +141,8 @@ var answers = []struct {
 	{manifest.ErrMissing, http.StatusBadRequest, codeManifestBlobUnknown},
 	{manifest.ErrConflict, http.StatusPreconditionFailed, codeDenied},
 	{manifest.ErrRefused, http.StatusConflict, codeDenied},
+	{repository.ErrNotFound, http.StatusNotFound, codeNameUnknown},
+	{repository.ErrQuota, http.StatusForbidden, codeDenied}, // not 429, which clients try again
 	{blob.ErrNotFound, http.StatusNotFound, codeBlobUnknown},
 	{blob.ErrUploadNotFound, http.StatusNotFound, codeUploadUnknown},
 	{blob.ErrDigest, http.StatusBadRequest, codeDigestInvalid},

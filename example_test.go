@@ -2,6 +2,7 @@ package wharfage_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,12 +13,15 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/blob/memblob"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/manifest/memmanifest"
+	"github.com/wharfage/wharfage/repository"
+	"github.com/wharfage/wharfage/repository/memrepository"
 )
 
 func ExampleNewMemory() {
@@ -119,4 +123,132 @@ func ExampleResolveLocation() {
 	// https://registry.example/v2/app/blobs/uploads/1?state=x send credentials: true false
 	// https://storage.example/1 send credentials: false false
 	// <nil> send credentials: false true
+}
+
+// shop is a registry with one image and its SBOM.
+func shop() (h *wharfage.Handler, image digest.Digest) {
+	ctx := context.Background()
+	h = wharfage.NewMemory()
+	put := func(mediaType, content string) ocispec.Descriptor {
+		desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromString(content), Size: int64(len(content))}
+		if err := blob.Put(ctx, h.Blobs, "shop", desc, strings.NewReader(content)); err != nil {
+			panic(err)
+		}
+		return desc
+	}
+	pusher := &manifest.Pusher{Store: h.Manifests, Now: func() time.Time { return time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC) }}
+	push := func(d manifest.ImageDraft, tags ...string) ocispec.Descriptor {
+		raw, desc, _ := d.Build()
+		if _, err := pusher.Push(ctx, "shop", manifest.PushRequest{Raw: raw, Tags: tags}); err != nil {
+			panic(err)
+		}
+		return desc
+	}
+	config := put(ocispec.MediaTypeImageConfig, "{}")
+	desc := push(manifest.ImageDraft{Config: &config, Layers: []ocispec.Descriptor{put(ocispec.MediaTypeImageLayer, "layer")}}, "latest", "v1")
+	subject := ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
+	push(manifest.ImageDraft{ArtifactType: "application/spdx+json", Layers: []ocispec.Descriptor{put("application/spdx+json", "sbom")}, Subject: &subject})
+	return h, desc.Digest
+}
+
+func ExampleImages_Describe() {
+	h, _ := shop()
+	for d, err := range h.Images().Describe(context.Background(), "shop", wharfage.ImageFilter{Tags: wharfage.Tagged}, "") {
+		fmt.Println(d.Tags, d.Size, d.ArtifactType, d.PushedAt.Year(), err)
+	}
+	// Output: [latest v1] 7 application/vnd.oci.image.config.v1+json 2026 <nil>
+}
+
+// Details in ECR's JSON.
+func ExampleImages_Find() {
+	h, _ := shop()
+	found, err := h.Images().Find(context.Background(), "shop", wharfage.ImageID{Tag: "v1"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	text, err := json.MarshalIndent(found[0], "", "  ")
+	fmt.Println(string(text), err)
+	_, err = h.Images().Find(context.Background(), "shop", wharfage.ImageID{Tag: "v2"})
+	fmt.Println(manifest.IsNotFound(err))
+	// Output:
+	// {
+	//   "repositoryName": "shop",
+	//   "imageDigest": "sha256:a3aa9a6043e00956389f9e9ac582e89b5acda67f142cb2b9f4ca1ab146b651d7",
+	//   "imageTags": [
+	//     "latest",
+	//     "v1"
+	//   ],
+	//   "imageSizeInBytes": 7,
+	//   "imagePushedAt": 1795219200,
+	//   "imageManifestMediaType": "application/vnd.oci.image.manifest.v1+json",
+	//   "artifactMediaType": "application/vnd.oci.image.config.v1+json",
+	//   "imageStatus": "ACTIVE"
+	// } <nil>
+	// true
+}
+
+func ExampleImages_List() {
+	h, _ := shop()
+	ids, more, err := wharfage.Page(h.Images().List(context.Background(), "shop", wharfage.ImageFilter{Tags: wharfage.Tagged}, wharfage.ImageID{}), 1)
+	fmt.Println(ids[0].Tag, more, err)
+	ids, more, err = wharfage.Page(h.Images().List(context.Background(), "shop", wharfage.ImageFilter{Tags: wharfage.Tagged}, ids[0]), 1)
+	fmt.Println(ids[0].Tag, more, err)
+	// Output:
+	// latest true <nil>
+	// v1 false <nil>
+}
+
+func ExampleImages_ImageReferrers() {
+	h, image := shop()
+	for r, err := range h.Images().ImageReferrers(context.Background(), "shop", image, wharfage.ReferrerFilter{}, "") {
+		fmt.Println(r.ArtifactType, r.Status, err)
+	}
+	// Output: application/spdx+json ACTIVE <nil>
+}
+
+func ExampleImages_Usage() {
+	h, _ := shop()
+	u, err := h.Images().Usage(context.Background(), "shop")
+	fmt.Println(u.Images, u.Tags, u.Blobs, u.ListedBytes, err)
+	// Output: 2 2 3 13 <nil>
+}
+
+// Release tags may be made, and never moved or removed.
+func ExampleHandler_authorizeChange() {
+	h := wharfage.NewMemory()
+	h.AuthorizeChange = func(r *http.Request, repo string, t wharfage.Transition) error {
+		if strings.HasPrefix(t.Tag, "v") && t.Action != wharfage.ActionCreate {
+			return &wharfage.AuthError{Message: "releases stay"}
+		}
+		return nil
+	}
+	for _, method := range []string{"PUT", "DELETE"} {
+		index, _, _ := manifest.IndexDraft{}.Build()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(method, "/v2/app/manifests/v1", strings.NewReader(string(index))))
+		fmt.Println(strings.TrimSpace(fmt.Sprint(w.Code, " ", w.Body)))
+	}
+	// Output:
+	// 201
+	// 403 {"errors":[{"code":"DENIED","message":"releases stay","detail":""}]}
+}
+
+// Repositories below team/ are made by the first push, others by hand.
+func ExampleHandler_repositories() {
+	h := wharfage.NewMemory()
+	h.Repositories = &repository.Registry{
+		Store:     new(memrepository.Store),
+		Templates: repository.Static(repository.Template{Prefix: "team", AppliedFor: []repository.Cause{repository.CausePush}}),
+		Content:   h.Manifests,
+	}
+	for _, repo := range []string{"team/app", "app"} {
+		index, _, _ := manifest.IndexDraft{}.Build()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("PUT", "/v2/"+repo+"/manifests/v1", strings.NewReader(string(index))))
+		fmt.Println(strings.TrimSpace(fmt.Sprint(w.Code, " ", w.Body)))
+	}
+	// Output:
+	// 201
+	// 404 {"errors":[{"code":"NAME_UNKNOWN","message":"create repository app: repository not found","detail":""}]}
 }

@@ -3,7 +3,6 @@ package wharfage
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/referrers"
+	"github.com/wharfage/wharfage/repository"
 )
 
 // Handler serves the OCI distribution API, version 1.1 and what its main branch
@@ -36,7 +36,7 @@ type Handler struct {
 	// manifests.
 	Referrers referrers.Index
 
-	// Catalog lists repositories. nil means Manifests, if it can, else
+	// Catalog lists repositories. nil means Repositories, else Manifests, if it can, else
 	// /v2/_catalog is answered 404.
 	Catalog manifest.Catalog
 
@@ -56,6 +56,21 @@ type Handler struct {
 	// asked for ActionPull of the source, and a refusal looks like a source
 	// without the blob.
 	Authorize func(r *http.Request, repo string, a Action) error
+
+	// AuthorizeChange decides about what a request would change, once that is known:
+	// Authorize cannot tell a new tag from one that moves. It is asked about each tag
+	// that is made, moved or removed, about a manifest that goes, before its tags are,
+	// and about one that comes without a tag; not when nothing changes, and not
+	// about blobs.
+	// What it has allowed is a condition of the Change: when a tag turns out to be
+	// elsewhere at commit, it is asked again. Errors are as for Authorize. nil allows
+	// all.
+	AuthorizeChange func(r *http.Request, repo string, t Transition) error
+
+	// Repositories says which repositories there are, what is set for them, and
+	// which a push makes. Each request looks its repository up, and is answered 404
+	// NAME_UNKNOWN if there is none. nil means that any name is a repository.
+	Repositories *repository.Registry
 
 	// NoDelete answers every deletion with 405.
 	NoDelete bool
@@ -90,6 +105,8 @@ const (
 	ActionPull    Action = "pull"    // read, and list
 	ActionPush    Action = "push"    // upload blobs, put manifests and tags
 	ActionDelete  Action = "delete"  // remove blobs, manifests and tags
+
+	ActionCreateRepository Action = "create-repository" // make the repository that a push goes to; asked after ActionPush
 )
 
 // Limits bounds what requests may ask for. A zero field means its default.
@@ -98,6 +115,18 @@ type Limits struct {
 	PageItems int   // of a listing; default: as many as fit
 	Tags      int   // in one manifest push; default 100
 	BlobSize  int64 // of one blob, in bytes; default: no limit
+
+	// Quotas are looked at before a push, by manifest.Count, which lists the
+	// repository if the store cannot count. Pushes at once may exceed them by one
+	// each. What is there stays.
+	Images       int // manifests in a repository; default: no limit
+	TagsPerImage int // default: no limit
+}
+
+// ECRLimits are the quotas of Amazon ECR that limit what is stored. That of
+// repositories, 100,000, is repository.Registry.MaxRepositories.
+func ECRLimits() Limits {
+	return Limits{BlobSize: 52_000 << 20, Images: 100_000, TagsPerImage: 1_000}
 }
 
 const (
@@ -119,11 +148,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if h.Authorize != nil {
-		if err := h.Authorize(r, rt.repo, action); err != nil {
-			if _, ok := errors.AsType[*AuthError](err); !ok {
-				h.tell(r, err)
-				err = &AuthError{}
-			}
+		if err := h.denied(r, h.Authorize(r, rt.repo, action)); err != nil {
 			h.fail(w, r, err)
 			return
 		}
@@ -133,6 +158,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if rt.query, err = parseQuery(r.URL.RawQuery); err == nil {
+		err = h.admit(r, &rt, action)
+	}
+	if err == nil {
 		err = serve(w, r, rt)
 	}
 	if err != nil {

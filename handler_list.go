@@ -30,7 +30,7 @@ func (h *Handler) tags(w http.ResponseWriter, r *http.Request, rt route) error {
 		}
 		tags = append(tags, t.Name)
 	}
-	if !known {
+	if !known && h.Repositories == nil { // else it is there, and was asked about
 		if known, err = h.exists(r, rt.repo); err != nil {
 			return err
 		}
@@ -59,6 +59,9 @@ func (h *Handler) exists(r *http.Request, repo string) (bool, error) {
 
 func (h *Handler) catalog(w http.ResponseWriter, r *http.Request, rt route) error {
 	c := h.Catalog
+	if c == nil && h.Repositories != nil {
+		c = h.Repositories
+	}
 	if c == nil {
 		var ok bool
 		if c, ok = h.Manifests.(manifest.Catalog); !ok {

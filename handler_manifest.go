@@ -110,6 +110,9 @@ func noSuchTag(rt route) error {
 
 func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) error {
 	p := h.pusher()
+	if h.Repositories != nil {
+		alsoAsk(p, rt.mutability.MoveTag)
+	}
 	in := manifest.PushRequest{MediaType: r.Header.Get("Content-Type")}
 	tags := rt.query["tag"]
 	limit := h.Limits.Tags
@@ -136,6 +139,12 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) 
 		return err
 	}
 	if in.Raw, err = readManifest(r, p.MaxSize); err != nil {
+		return err
+	}
+	if err = h.checkQuotas(r.Context(), rt.repo, &in); err != nil {
+		return err
+	}
+	if err = h.authorizePush(r, rt.repo, p, &in); err != nil {
 		return err
 	}
 	done, err := p.Push(r.Context(), rt.repo, in)
@@ -269,6 +278,9 @@ func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt rout
 		return noSuchTag(rt)
 	}
 	from, err := h.condition(r, rt)
+	if err == nil {
+		err = h.authorizeDelete(r, rt, &d)
+	}
 	if err != nil {
 		return err
 	}
@@ -276,6 +288,9 @@ func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt rout
 		_, err = d.Delete(r.Context(), rt.repo, manifest.ImageID{Digest: digest.Digest(rt.ref)})
 	} else {
 		err = d.Untag(r.Context(), rt.repo, rt.ref, from)
+	}
+	if denied, ok := errors.AsType[*AuthError](err); ok {
+		return denied
 	}
 	if errors.Is(err, manifest.ErrRefused) || errors.Is(err, manifest.ErrConflict) && isDigest(rt.ref) {
 		return notAllowed(w, rt, err.Error())

@@ -27,6 +27,8 @@ type route struct {
 	ref  string // tag, digest or upload ID
 
 	query url.Values
+
+	mutability manifest.TagMutability // of tags in repo, if the Handler has Repositories
 }
 
 var errNoRoute = &statusError{http.StatusNotFound, codeNameUnknown, "no such path in the distribution API"}

@@ -89,7 +89,7 @@ type ClassMove struct {
 type Removal struct {
 	Digest digest.Digest
 	// IfUntagged refuses with *ConflictError when a tag is left after Tags. It is
-	// compared before the others.
+	// compared before IfUnlisted.
 	IfUntagged bool
 	// IfUnlisted refuses with *ConflictError when a manifest that stays lists this one as its
 	// child.

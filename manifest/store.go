@@ -137,3 +137,32 @@ func Stat(ctx context.Context, r Reader, repo string, dgsts []digest.Digest) ([]
 	}
 	return out, nil
 }
+
+// Counter is implemented by stores that count without listing.
+type Counter interface {
+	// Count returns how many manifests repo holds, and how many tags name dgst,
+	// which need not be there.
+	Count(ctx context.Context, repo string, dgst digest.Digest) (manifests, tags int, err error)
+}
+
+// Count counts by [Counter] if r is one, else by listing repo.
+func Count(ctx context.Context, r Reader, repo string, dgst digest.Digest) (manifests, tags int, err error) {
+	if c, ok := r.(Counter); ok {
+		return c.Count(ctx, repo, dgst)
+	}
+	for _, err := range r.Manifests(ctx, repo, "") {
+		if err != nil {
+			return 0, 0, err
+		}
+		manifests++
+	}
+	for t, err := range r.Tags(ctx, repo, "") {
+		if err != nil {
+			return 0, 0, err
+		}
+		if t.Digest == dgst {
+			tags++
+		}
+	}
+	return manifests, tags, nil
+}

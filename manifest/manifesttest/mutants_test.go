@@ -112,7 +112,7 @@ var mutants = map[string]struct {
 	"ignores Absent":                   {change(func(c *manifest.Change) { eachTag(c, true) }), "From is what the tag must name"},
 	"ignores IfUnlisted":               {change(func(c *manifest.Change) { eachRemoval(c, func(d *manifest.Removal) { d.IfUnlisted = false }) }), "IfUnlisted refuses when a manifest that stays lists it"},
 	"ignores IfUntagged":               {change(func(c *manifest.Change) { eachRemoval(c, func(d *manifest.Removal) { d.IfUntagged = false }) }), "IfUntagged refuses when a tag is left after Tags"},
-	"judges IfUnlisted first":          {func() manifest.Store { return listsFirst{newBase()} }, "IfUntagged is compared before the other conditions"},
+	"judges IfUnlisted first":          {func() manifest.Store { return listsFirst{newBase()} }, "IfUntagged is compared before IfUnlisted"},
 	"judges IfUnlisted before Delete":  {func() manifest.Store { return early{newBase()} }, "IfUnlisted refuses when a manifest that stays lists it"},
 	"ignores Unchanged":                {change(func(c *manifest.Change) { c.Unchanged = nil }), "Unchanged refuses a manifest that is not as it was seen"},
 	"compares the first seen only":     {change(func(c *manifest.Change) { c.Unchanged = c.Unchanged[:min(1, len(c.Unchanged))] }), "Unchanged refuses a manifest that is not as it was seen"},
@@ -139,6 +139,7 @@ var mutants = map[string]struct {
 	"holds a lock in loops":            {func() manifest.Store { return &lockedLoops{base: newBase()} }, "the loop body may call the store"},
 	"ends quietly when cancelled":      {func() manifest.Store { return quiet{newBase()} }, "a listing with a cancelled ctx ends in its error"},
 	"keeps empty repositories":         {func() manifest.Store { return &allRepos{base: newBase()} }, "Repos lists the repositories that hold a manifest"},
+	"counts all tags":                  {func() manifest.Store { return tagCount{newBase()} }, "Count agrees with the listings"},
 	"leaves gaps out of Stat":          {func() manifest.Store { return denseStat{newBase()} }, "Stat answers in the order asked, with zero for what is not there"},
 	"lists a referrer twice":           {func() manifest.Store { return newIndexed(doubled) }, "a referrer is listed with all its facts from its Apply to its removal"},
 	"shares referrers":                 {func() manifest.Store { return newIndexed(leaking) }, "referrers of one repository are not those of another"},
@@ -326,7 +327,7 @@ func (s listsFirst) Apply(ctx context.Context, repo string, c manifest.Change) e
 	err := s.Store.Apply(ctx, repo, c)
 	if errors.Is(err, manifest.ErrConflict) {
 		c.Delete = slices.Clone(c.Delete)
-		eachRemoval(&c, func(d *manifest.Removal) { d.IfUntagged, d.Cutoff = false, time.Time{} })
+		eachRemoval(&c, func(d *manifest.Removal) { d.IfUntagged = false })
 		if conflict, ok := errors.AsType[*manifest.ConflictError](s.dry(ctx, repo, c)); ok && conflict.Parent != "" {
 			return conflict
 		}
@@ -652,6 +653,16 @@ type denseStat struct{ base }
 func (s denseStat) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]ocispec.Descriptor, error) {
 	descs, err := s.Store.Stat(ctx, repo, dgsts)
 	return slices.DeleteFunc(descs, func(desc ocispec.Descriptor) bool { return desc.Digest == "" }), err
+}
+
+type tagCount struct{ base }
+
+func (s tagCount) Count(ctx context.Context, repo string, dgst digest.Digest) (manifests, tags int, err error) {
+	manifests, _, err = s.Store.Count(ctx, repo, dgst)
+	for range s.Store.Tags(ctx, repo, "") {
+		tags++
+	}
+	return manifests, tags, err
 }
 
 type caseless struct{ base }

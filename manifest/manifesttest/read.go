@@ -118,6 +118,36 @@ var readClauses = []clause{
 			}
 		}
 	}},
+	{"Count agrees with the listings", func(k *kit) {
+		s, ok := k.s.(manifest.Counter)
+		if !ok {
+			k.Skip("the store is no manifest.Counter")
+		}
+		one, two := image("1"), image("2")
+		is := func(repo string, rec manifest.Record, manifests, tags int) {
+			k.Helper()
+			if m, t, err := s.Count(k.Context(), repo, rec.Desc.Digest); err != nil || m != manifests || t != tags {
+				k.Errorf("Count in %s is %d, %d, %v, want %d, %d", repo, m, t, err, manifests, tags)
+			}
+		}
+		is(repo, one, 0, 0)
+		k.put(one, two)
+		k.tag("a", one)
+		k.tag("b", one)
+		k.tag("b2", two)
+		is(repo, one, 2, 2)
+		is(repo, two, 2, 1)
+		is(repo, image("3"), 2, 0)
+		is(otherRepo, one, 0, 0)
+		k.tag("b", two)
+		is(repo, one, 2, 1)
+		is(repo, two, 2, 2)
+		if err := k.s.Apply(k.Context(), repo, manifest.Change{Delete: []manifest.Removal{{Digest: two.Desc.Digest}}}); err != nil {
+			k.Fatal(err)
+		}
+		is(repo, one, 1, 1)
+		is(repo, two, 1, 0)
+	}},
 	{"Stat answers in the order asked, with zero for what is not there", func(k *kit) {
 		s, ok := k.s.(manifest.Stater)
 		if !ok {

@@ -69,12 +69,12 @@ var removeClauses = []clause{
 		k.noManifest(repo, p2.Desc.Digest)
 		k.apply(manifest.Change{Delete: []manifest.Removal{{Digest: other.Desc.Digest, IfUnlisted: true}}})
 	}},
-	{"IfUntagged is compared before the other conditions", func(k *kit) {
+	{"IfUntagged is compared before IfUnlisted", func(k *kit) {
 		child := image("child")
 		d := child.Desc.Digest
 		k.put(child, index("1", child))
 		k.tag("a", child)
-		remove := []manifest.Removal{{Digest: d, IfUntagged: true, IfUnlisted: true, Cutoff: day1.Add(-time.Second)}}
+		remove := []manifest.Removal{{Digest: d, IfUntagged: true, IfUnlisted: true}}
 		k.conflict(manifest.Change{Delete: remove}, manifest.ConflictError{Digest: d, Tag: "a"})
 	}},
 	{"Cutoff refuses what was touched after it", func(k *kit) {

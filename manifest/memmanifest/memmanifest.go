@@ -23,7 +23,7 @@ import (
 )
 
 // Store implements [manifest.Store], [manifest.Catalog], [manifest.Stater],
-// [manifest.Outbox], referrers.Index and referrers.JSONIndex. It must not be copied
+// [manifest.Counter], [manifest.Outbox], referrers.Index and referrers.JSONIndex. It must not be copied
 // after its first use.
 type Store struct {
 	// MissingBlobs returns those of dgsts that repo lacks. Apply calls it for
@@ -50,6 +50,7 @@ var _ interface {
 	manifest.Store
 	manifest.Catalog
 	manifest.Stater
+	manifest.Counter
 	manifest.Outbox
 } = (*Store)(nil)
 
@@ -199,6 +200,20 @@ func (s *Store) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([
 		}
 	})
 	return out, nil
+}
+
+// Count implements [manifest.Counter].
+func (s *Store) Count(ctx context.Context, repo string, dgst digest.Digest) (manifests, tags int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, 0, err
+	}
+	s.read(repo, func(r *repository) {
+		manifests = r.manifests.len()
+		if e, found := r.manifests.get(string(dgst)); found {
+			tags = e.tags.len()
+		}
+	})
+	return manifests, tags, nil
 }
 
 // listed returns a copy of the record for a caller, without Raw.

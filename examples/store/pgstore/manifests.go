@@ -116,6 +116,15 @@ func (m *Manifests) Stat(ctx context.Context, repo string, dgsts []digest.Digest
 	return out, nil
 }
 
+// Count implements [manifest.Counter].
+func (m *Manifests) Count(ctx context.Context, repo string, dgst digest.Digest) (manifests, tags int, err error) {
+	err = m.db.pool.QueryRow(ctx, `select (select count(*) from manifest where repo = $1), (select count(*) from tag where repo = $1 and digest = $2)`, repo, string(dgst)).Scan(&manifests, &tags)
+	if err != nil {
+		return 0, 0, manifestError("count", repo, string(dgst), ended(ctx, err))
+	}
+	return manifests, tags, nil
+}
+
 // Manifests implements [manifest.Reader].
 func (m *Manifests) Manifests(ctx context.Context, repo string, after digest.Digest) iter.Seq2[manifest.Record, error] {
 	return list(ctx, m.db, bound(after), func(after string, limit int) (string, []any) {

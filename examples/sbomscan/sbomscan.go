@@ -1,0 +1,264 @@
+// Package sbomscan is a scan.Scanner over an SBOM generator: it reads the Go
+// binaries of an image, lists the modules that they say they were built from, and attaches
+// the list as an SPDX document. It shows how a scanner of yours fits in.
+//
+// It knows packages of no other kind and has no vulnerability data. Bring some
+// as [Scanner].Advise; without, a report says that findings are unavailable.
+package sbomscan
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"debug/buildinfo"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/scan"
+)
+
+// ArtifactType is that of the SBOM.
+const ArtifactType = "application/spdx+json"
+
+// Module is a Go module in an image.
+type Module struct{ Path, Version, In string } // In is the file that it was found in
+
+// Scanner implements [scan.Scanner] over the stores of a registry.
+type Scanner struct {
+	Blobs     blob.Reader
+	Manifests manifest.Reader
+
+	// Advise returns what is known against a module. nil means that nobody knows.
+	Advise func(ctx context.Context, m Module) ([]scan.Finding, error)
+
+	MaxFile int64 // bytes of a binary, which is read into memory; larger ones are refused. 0 means 128 MiB
+	MaxSize int64 // bytes of all layers unpacked; 0 means 8 GiB
+}
+
+// Scan implements [scan.Scanner]. An image with a layer that it cannot unpack is
+// an unsupported one: half a list is no SBOM.
+func (s *Scanner) Scan(ctx context.Context, repo string, image ocispec.Descriptor) (scan.Report, error) {
+	rec, err := s.Manifests.Get(ctx, repo, image.Digest)
+	if err != nil {
+		return scan.Report{}, err
+	}
+	m, err := manifest.Parse(rec.Desc.MediaType, rec.Raw)
+	if err != nil {
+		return scan.Report{}, err
+	}
+	files := map[string][]Module{}
+	left := cmp.Or(s.MaxSize, 8<<30)
+	for _, layer := range m.Layers {
+		if !strings.HasSuffix(layer.MediaType, ".tar") && !strings.HasSuffix(layer.MediaType, "gzip") {
+			return scan.Report{Status: scan.StatusUnsupportedImage, Description: "a layer is neither tar nor gzip"}, nil
+		}
+		err := s.layer(ctx, repo, layer.OCI(), files, &left)
+		if _, bad := errors.AsType[*badLayer](err); bad {
+			return scan.Report{Status: scan.StatusUnsupportedImage, Description: err.Error()}, nil
+		}
+		if err != nil {
+			return scan.Report{}, err
+		}
+	}
+	var modules []Module
+	for _, in := range files {
+		modules = append(modules, in...)
+	}
+	slices.SortFunc(modules, func(a, b Module) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Version, b.Version), strings.Compare(a.In, b.In))
+	})
+	sbom, err := spdx(image.Digest, modules)
+	if err != nil {
+		return scan.Report{}, err
+	}
+	report := scan.Report{Attachments: []scan.Attachment{{ArtifactType: ArtifactType, Content: sbom}}}
+	if s.Advise == nil {
+		report.Status, report.Description = scan.StatusFindingsUnavailable, "there is no vulnerability data"
+		return report, nil
+	}
+	for _, m := range modules {
+		found, err := s.Advise(ctx, m)
+		if err != nil {
+			return scan.Report{}, err
+		}
+		report.Findings = append(report.Findings, found...)
+	}
+	return report, nil
+}
+
+// badLayer is content that this cannot read, whoever tries again.
+type badLayer struct{ why string }
+
+func (e *badLayer) Error() string { return e.why }
+
+// layer changes files as a layer does: it adds, replaces and removes.
+func (s *Scanner) layer(ctx context.Context, repo string, desc ocispec.Descriptor, files map[string][]Module, left *int64) error {
+	rc, _, err := s.Blobs.Open(ctx, repo, desc.Digest, 0, -1)
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	verified := &faithful{r: blob.Verify(rc, desc)}
+	content := bufio.NewReader(verified)
+	err = s.unpack(content, desc, files, left)
+	if verified.err == nil && err == nil {
+		_, err = io.Copy(io.Discard, content) // so that all of it is verified
+	}
+	return cmp.Or(verified.err, err)
+}
+
+// faithful keeps errors of the store apart from those of what it holds.
+type faithful struct {
+	r   io.Reader
+	err error
+}
+
+func (f *faithful) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if err != nil && err != io.EOF {
+		f.err = err
+	}
+	return n, err
+}
+
+func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, files map[string][]Module, left *int64) error {
+	if strings.HasSuffix(desc.MediaType, "gzip") {
+		z, err := gzip.NewReader(content)
+		if err != nil {
+			return &badLayer{"a layer is no gzip"}
+		}
+		content = z
+	}
+	limited := &io.LimitedReader{R: content, N: *left}
+	t := tar.NewReader(limited)
+	for {
+		head, err := t.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			if limited.N == 0 {
+				return &badLayer{"the image is too large"}
+			}
+			return &badLayer{"a layer is no tar"}
+		}
+		name := path.Clean("/" + head.Name)
+		dir, base := path.Split(name)
+		switch removed, whiteout := strings.CutPrefix(base, ".wh."); {
+		case base == ".wh..wh..opq":
+			remove(files, dir)
+		case whiteout:
+			remove(files, path.Join(dir, removed))
+		case head.Typeflag != tar.TypeDir:
+			remove(files, name)
+			if head.Typeflag == tar.TypeReg && head.Mode&0o111 != 0 {
+				if err := s.binary(t, head, name, files); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	*left = limited.N
+	return nil
+}
+
+// remove drops a file, or all below a folder.
+func remove(files map[string][]Module, name string) {
+	below := strings.TrimSuffix(name, "/") + "/"
+	for have := range files {
+		if have == name || strings.HasPrefix(have, below) {
+			delete(files, have)
+		}
+	}
+}
+
+func (s *Scanner) binary(r io.Reader, head *tar.Header, name string, files map[string][]Module) error {
+	magic := make([]byte, 4)
+	if _, err := io.ReadFull(r, magic); err != nil {
+		return nil // shorter than any binary; if the tar is broken, the next header tells
+	}
+	if !isBinary(magic) {
+		return nil
+	}
+	if head.Size > cmp.Or(s.MaxFile, 128<<20) {
+		return &badLayer{"a binary is too large"}
+	}
+	b := bytes.NewBuffer(magic)
+	if _, err := io.Copy(b, r); err != nil {
+		return &badLayer{"a layer is no tar"}
+	}
+	info, err := buildinfo.Read(bytes.NewReader(b.Bytes()))
+	if err != nil {
+		return nil // no Go binary
+	}
+	found := []Module{{"stdlib", strings.TrimPrefix(info.GoVersion, "go"), name}}
+	if info.Main.Path != "" {
+		found = append(found, Module{info.Main.Path, info.Main.Version, name})
+	}
+	for _, m := range info.Deps {
+		if m.Replace != nil {
+			m = m.Replace
+		}
+		found = append(found, Module{m.Path, m.Version, name})
+	}
+	files[name] = found
+	return nil
+}
+
+// isBinary tells ELF, PE and Mach-O by their beginning.
+func isBinary(magic []byte) bool {
+	return string(magic) == "\x7fELF" || string(magic[:2]) == "MZ" || slices.Contains([]string{"\xfe\xed\xfa\xce", "\xfe\xed\xfa\xcf", "\xce\xfa\xed\xfe", "\xcf\xfa\xed\xfe", "\xca\xfe\xba\xbe"}, string(magic))
+}
+
+// spdx writes an SPDX 2.3 document, which is the same for the same image.
+func spdx(image digest.Digest, modules []Module) ([]byte, error) {
+	type ref struct {
+		Category string `json:"referenceCategory"`
+		Type     string `json:"referenceType"`
+		Locator  string `json:"referenceLocator"`
+	}
+	type pkg struct {
+		ID       string `json:"SPDXID"`
+		Name     string `json:"name"`
+		Version  string `json:"versionInfo,omitempty"`
+		Location string `json:"downloadLocation"`
+		Analyzed bool   `json:"filesAnalyzed"`
+		Source   string `json:"sourceInfo"`
+		Refs     []ref  `json:"externalRefs"`
+	}
+	type relationship struct {
+		From string `json:"spdxElementId"`
+		Type string `json:"relationshipType"`
+		To   string `json:"relatedSpdxElement"`
+	}
+	packages, contains := []pkg{}, []relationship{}
+	for i, m := range modules {
+		id := fmt.Sprint("SPDXRef-", i)
+		purl := "pkg:golang/" + m.Path
+		if m.Version != "" {
+			purl += "@" + m.Version
+		}
+		packages = append(packages, pkg{id, m.Path, m.Version, "NOASSERTION", false, "build information of " + m.In, []ref{{"PACKAGE-MANAGER", "purl", purl}}})
+		contains = append(contains, relationship{"SPDXRef-DOCUMENT", "DESCRIBES", id})
+	}
+	return json.Marshal(map[string]any{
+		"spdxVersion": "SPDX-2.3", "dataLicense": "CC0-1.0", "SPDXID": "SPDXRef-DOCUMENT", "name": string(image),
+		"documentNamespace": "https://example.com/spdx/" + strings.ReplaceAll(string(image), ":", "-"),
+		// Not the time of the scan: equal images have equal documents.
+		"creationInfo": map[string]any{"created": "1970-01-01T00:00:00Z", "creators": []string{"Tool: wharfage-sbomscan"}},
+		"packages":     packages, "relationships": contains,
+	})
+}
