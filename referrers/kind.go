@@ -78,6 +78,7 @@ var artifactTypes = map[string]recognized{
 	"text/spdx+json":                                                {"SPDX SBOM", KindSBOM},
 	"application/vnd.syft+json":                                     {"Syft SBOM", KindSBOM},
 	"application/sarif+json":                                        {"SARIF scan report", KindReport},
+	"application/vnd.wharfage.scan.v1+json":                         {"Scan findings", KindReport},
 	"application/vnd.openvex+json":                                  {"OpenVEX", KindReport},
 	"application/openvex+json":                                      {"OpenVEX", KindReport},
 	"application/vnd.cncf.helm.config.v1+json":                      {"Helm chart", KindChart},

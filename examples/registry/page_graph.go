@@ -107,7 +107,7 @@ func (p *page) graph(w http.ResponseWriter, r *http.Request, ref string) error {
 	if err != nil {
 		return err
 	}
-	export := referrers.Export{Name: repo + "@" + string(dgst), Annotations: true}
+	export := referrers.Export{Name: repo, Annotations: true}
 	write, contentType := export.Tree, "text/plain; charset=utf-8"
 	switch r.URL.Query().Get("as") {
 	case "", "tree":

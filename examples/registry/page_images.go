@@ -19,6 +19,7 @@ import (
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/referrers"
+	"github.com/wharfage/wharfage/scan"
 )
 
 // How much a page shows at a time.
@@ -110,7 +111,8 @@ type entry struct {
 	Attached []attached
 
 	Size    int64 // what is stored for it and for what it lists, each thing once
-	AtLeast bool  // some of that could not be read
+	AtLeast bool  // some of that is not there
+	Scan    *scan.Result
 }
 
 // attached says how many of a kind refer to an image or to what it lists.
@@ -197,31 +199,43 @@ func (e *entry) attach(k referrers.Kind) {
 	slices.SortFunc(e.Attached, func(a, b attached) int { return cmp.Compare(a.Kind, b.Kind) })
 }
 
-// measure sets the size. It reads the documents.
-func (p *page) measure(ctx context.Context, repo string, e *entry) error {
-	seen := map[digest.Digest]bool{}
-	for rec, err := range manifest.Walk(ctx, p.handler.Manifests, repo, e.Desc.Digest, 1000) {
-		if errors.Is(err, manifest.ErrMissing) || errors.Is(err, manifest.ErrBudget) {
-			e.AtLeast = true
-			break
-		}
-		if err != nil {
-			return err
-		}
-		e.Size += rec.Desc.Size
-		m, err := manifest.Parse(rec.Desc.MediaType, rec.Raw)
-		if err != nil {
-			e.AtLeast = true
+// measure tells sizes, and what scans have found. What is gone by now has neither.
+func (p *page) measure(ctx context.Context, repo string, list ...*entry) error {
+	images := p.handler.Images()
+	images.Scans = len(list) == 1
+	at := map[digest.Digest]*entry{}
+	var ids []wharfage.ImageID
+	for _, e := range list {
+		at[e.Desc.Digest] = e
+		ids = append(ids, wharfage.ImageID{Digest: e.Desc.Digest})
+	}
+	for {
+		found, err := images.Find(ctx, repo, ids...)
+		if gone, ok := errors.AsType[*wharfage.ImageNotFoundError](err); ok {
+			at[gone.ID.Digest].AtLeast = true
+			ids = slices.DeleteFunc(ids, func(id wharfage.ImageID) bool { return id == gone.ID })
 			continue
 		}
-		for _, d := range append(m.Layers, m.Config) {
-			if !seen[d.Digest] {
-				seen[d.Digest] = true
-				e.Size += d.Size
-			}
+		for _, d := range found {
+			e := at[d.Digest]
+			e.Size, e.AtLeast, e.Scan = d.StoredSize, d.Incomplete, d.Scan
+		}
+		return err
+	}
+}
+
+// Findings says what the scan has found, worst first.
+func (e *entry) Findings() string {
+	var out []string
+	for _, s := range []scan.Severity{scan.Critical, scan.High, scan.Medium, scan.Low, scan.Informational, scan.Undefined} {
+		if n := e.Scan.Counts[s]; n > 0 {
+			out = append(out, number(n)+" "+strings.ToLower(string(s)))
 		}
 	}
-	return nil
+	if out == nil {
+		return "no findings"
+	}
+	return strings.Join(out, ", ")
 }
 
 // selections are what a list of images can show.
@@ -302,10 +316,8 @@ func (p *page) repository(r *http.Request, repo string) (*view, error) {
 	if data.Page < data.Pages {
 		data.After = link(data.Show, data.Page+1)
 	}
-	for _, e := range data.Rows {
-		if err := p.measure(ctx, repo, e); err != nil {
-			return nil, err
-		}
+	if err := p.measure(ctx, repo, data.Rows...); err != nil {
+		return nil, err
 	}
 	return &view{name: "repository", Title: repo, Trail: []crumb{{repo, ""}}, Data: data}, nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/lifecycle"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/scan"
 )
 
 // showcase is a registry in memory with a page, whose clock stands still.
@@ -233,6 +234,9 @@ func TestTheGraphCanBeHadAsAFile(t *testing.T) {
 			t.Errorf("as %q: %d, no %q", as, status, want)
 		}
 	}
+	if _, body := s.get(base); !strings.HasPrefix(body, "team/shop/checkout@"+string(tag.Digest)+" Image index [latest") {
+		t.Errorf("the tree begins %q", clip(body, 200))
+	}
 	if status, _ := s.get(base + "?as=exe"); status != 400 {
 		t.Errorf("as something else: %d", status)
 	}
@@ -299,6 +303,22 @@ func (broken) Manifests(context.Context, string, digest.Digest) iter.Seq2[manife
 
 func (broken) Get(context.Context, string, digest.Digest) (manifest.Record, error) {
 	return manifest.Record{}, errBroken
+}
+
+func TestAnImageShowsItsScan(t *testing.T) {
+	s := newShowcase(t)
+	image := s.image("a", "x", "v1")
+	const key = "com.github.wharfage.scan."
+	for _, c := range []struct{ status, counts, want string }{
+		{"COMPLETE", "CRITICAL=2,LOW=1500", "COMPLETE</bdi>: 2 critical, 1,500 low, "},
+		{"COMPLETE", "", "COMPLETE</bdi>: no findings, "},
+		{"<b>", "", "&lt;b&gt;</bdi>, "},
+	} {
+		s.now = s.now.Add(time.Second)
+		s.attach("a", scan.ArtifactType, image, map[string]string{key + "status": c.status, key + "counts": c.counts, key + "completed": s.now.Format(time.RFC3339)})
+		_, body := s.get("/ui/image/a:v1")
+		has(t, body, c.want, "Scan findings")
+	}
 }
 
 func TestAFailingStoreIsToldWithoutDetails(t *testing.T) {
