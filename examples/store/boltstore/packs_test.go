@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -117,15 +118,15 @@ func TestNothingIsAcknowledgedAfterAFailedSync(t *testing.T) {
 	if c.file, err = os.Open(os.DevNull); err != nil {
 		t.Fatal(err)
 	}
-	if err := second.sync(t.Context()); err == nil {
-		t.Skip("the null device can be synced here") // as on Windows
+	if err := second.sync(t.Context()); err == nil && runtime.GOOS != "windows" { // where the null device can be synced
+		t.Error("a sync that failed says that all is well")
 	}
 	c.file.Close()
 	c.file = good
-	if err := first.sync(t.Context()); err == nil {
+	if err := first.sync(t.Context()); err == nil && runtime.GOOS != "windows" {
 		t.Error("a sync after one that failed says that all is well")
 	}
-	if put(t, db, repo, "after"); p.current == c {
+	if put(t, db, repo, "after"); p.current == c && runtime.GOOS != "windows" {
 		t.Error("the pack is written to")
 	}
 	if got, err := read(t, db, repo, before); got != "before" {
