@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -61,7 +62,7 @@ func (h *Handler) checkQuotas(ctx context.Context, repo string, in *manifest.Pus
 			if err != nil && !manifest.IsNotFound(err) {
 				return err
 			}
-			if t.Digest != dgst && !containsBefore(in.Tags, i) {
+			if t.Digest != dgst && !slices.Contains(in.Tags[:i], tag) {
 				more++
 			}
 		}
@@ -84,14 +85,4 @@ func (h *Handler) checkQuotas(ctx context.Context, repo string, in *manifest.Pus
 		return &repository.QuotaError{Quota: repository.QuotaTags, Limit: h.Limits.TagsPerImage}
 	}
 	return nil
-}
-
-// containsBefore tells whether the element i is there before.
-func containsBefore(list []string, i int) bool {
-	for _, s := range list[:i] {
-		if s == list[i] {
-			return true
-		}
-	}
-	return false
 }
