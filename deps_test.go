@@ -46,6 +46,11 @@ var arrows = map[string]map[string]string{
 		"manifest":       "results are manifests",
 		"referrers":      "results are referrers of the image",
 	},
+	"replication": {
+		"blob":      "what is copied",
+		"manifest":  "what is copied",
+		"referrers": "what is copied along",
+	},
 	"scan/scantest": {"scan": "its contract"},
 	"wharfagetest": {
 		"":                      "the Handler whose word it checks",

@@ -46,7 +46,7 @@ type Handler struct {
 	Pusher manifest.Pusher
 
 	// Deleter says what may be deleted: its KeepTag protects tags, and so images. Its
-	// Store is set for it where it is nil, and OnCommit and Now are those of the
+	// Store is set for it where it is nil, and Cause, OnCommit and Now are those of the
 	// Handler.
 	Deleter manifest.Deleter
 
@@ -71,6 +71,10 @@ type Handler struct {
 	// which a push makes. Each request looks its repository up, and is answered 404
 	// NAME_UNKNOWN if there is none. nil means that any name is a repository.
 	Repositories *repository.Registry
+
+	// Cause tells what a request changes things for: by who asks, since a client may
+	// claim anything. nil means manifest.CauseClient.
+	Cause func(r *http.Request) manifest.Cause
 
 	// NoDelete answers every deletion with 405.
 	NoDelete bool
@@ -267,6 +271,13 @@ func (h *Handler) now() time.Time {
 		return h.Now()
 	}
 	return time.Now()
+}
+
+func (h *Handler) cause(r *http.Request) manifest.Cause {
+	if h.Cause != nil {
+		return h.Cause(r)
+	}
+	return manifest.CauseClient
 }
 
 func (h *Handler) committed(ctx context.Context, e manifest.Event) {

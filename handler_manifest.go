@@ -113,7 +113,7 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	if h.Repositories != nil {
 		alsoAsk(p, rt.mutability.MoveTag)
 	}
-	in := manifest.PushRequest{MediaType: r.Header.Get("Content-Type")}
+	in := manifest.PushRequest{MediaType: r.Header.Get("Content-Type"), Cause: h.cause(r)}
 	tags := rt.query["tag"]
 	limit := h.Limits.Tags
 	if limit == 0 {
@@ -268,7 +268,7 @@ func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt rout
 	if d.Store == nil {
 		d.Store = h.Manifests
 	}
-	d.Now, d.OnCommit = h.now, h.committed
+	d.Cause, d.Now, d.OnCommit = h.cause(r), h.now, h.committed
 	switch {
 	case isDigest(rt.ref):
 		if _, err := checkDigest(rt.ref); err != nil {

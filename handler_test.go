@@ -2,6 +2,7 @@ package wharfage
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -224,6 +226,29 @@ func TestStoreFailuresAre5xxWithoutDetails(t *testing.T) {
 			t.Errorf("%v: %d %s, told %v", err, resp.StatusCode, answer, told)
 		}
 		server.Close()
+	}
+}
+
+// A change says what it was made for, however it came about.
+func TestChangesTellTheirCause(t *testing.T) {
+	h := NewMemory()
+	h.Cause = func(r *http.Request) manifest.Cause { return manifest.Cause(r.Header.Get("X-Test-Cause")) }
+	var got []manifest.Cause
+	h.OnCommit = func(_ context.Context, e manifest.Event) { got = append(got, e.Change.Cause) }
+	server := httptest.NewServer(h)
+	raw, desc, _ := manifest.IndexDraft{}.Build()
+	for _, what := range []struct{ method, path string }{{"PUT", "x"}, {"PUT", "y"}, {"DELETE", "x"}, {"DELETE", string(desc.Digest)}} {
+		r, _ := http.NewRequest(what.method, server.URL+"/v2/r/manifests/"+what.path, bytes.NewReader(raw))
+		r.Header.Set("X-Test-Cause", "replication")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	server.Close()
+	if want := slices.Repeat([]manifest.Cause{manifest.CauseReplication}, 4); !slices.Equal(got, want) {
+		t.Errorf("causes %q, want %q", got, want)
 	}
 }
 

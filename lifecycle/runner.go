@@ -313,6 +313,7 @@ func (x *execution) act(ctx context.Context, v Verdict) error {
 		return &manifest.ConflictError{Digest: im.Digest, Subject: im.Subject}
 	}
 	c := manifest.Change{
+		Cause:     manifest.CauseLifecycle,
 		Unchanged: []manifest.Seen{{Digest: im.Digest, Tags: im.Tags, Since: im.classTime()}},
 		Known: []manifest.Record{{
 			Desc: ocispec.Descriptor{MediaType: im.MediaType, Digest: im.Digest, ArtifactType: im.ArtifactType}, Subject: im.Subject,

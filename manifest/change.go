@@ -37,10 +37,25 @@ type Change struct {
 	// compares nothing with it.
 	Known []Record `json:",omitempty"`
 
+	// Cause is what the change was made for. It is for those who read the event, too.
+	Cause Cause `json:",omitempty"`
+
 	// At is recorded as PushedAt, TouchedAt, MovedAt, ArchivedAt and RestoredAt. Zero
 	// records "unknown".
 	At time.Time
 }
+
+// Cause is what a Change was made for. Who replicates goes by it: a copy starts no
+// other copy.
+type Cause string
+
+// The causes.
+const (
+	CauseClient      Cause = ""
+	CauseReplication Cause = "replication"        // a copy from another registry
+	CauseCache       Cause = "pull-through-cache" // an import from upstream
+	CauseLifecycle   Cause = "lifecycle"          // a policy
+)
 
 // Seen is what somebody saw of a manifest.
 type Seen struct {

@@ -22,7 +22,8 @@ type Deleter struct {
 	// decision is part of the Change, as that of [Pusher].MoveTag is. nil allows all.
 	KeepTag func(ctx context.Context, repo, tag string, dgst digest.Digest) error
 
-	Now func() time.Time // nil means time.Now
+	Cause Cause            // of each Change
+	Now   func() time.Time // nil means time.Now
 
 	// OnCommit runs after each committed Change, on the caller's goroutine, which
 	// waits for it.
@@ -119,7 +120,7 @@ func (d *Deleter) deleteImage(ctx context.Context, repo string, dgst digest.Dige
 	}
 	var tags []string
 	for race := 0; ; race++ {
-		c := Change{Known: []Record{rec}, Delete: []Removal{{Digest: dgst, IfUntagged: true, IfUnlisted: true}}, At: d.now()}
+		c := Change{Known: []Record{rec}, Delete: []Removal{{Digest: dgst, IfUntagged: true, IfUnlisted: true}}, Cause: d.Cause, At: d.now()}
 		for _, tag := range tags {
 			if err := d.keep(ctx, repo, tag, dgst); err != nil {
 				return nil, err
@@ -186,7 +187,7 @@ func (d *Deleter) deleteTag(ctx context.Context, repo string, id ImageID, last b
 		if err != nil {
 			return "", err
 		}
-		c := Change{Known: []Record{rec}, Tags: []TagMove{{Name: id.Tag, From: t.Digest}}, At: d.now()}
+		c := Change{Known: []Record{rec}, Tags: []TagMove{{Name: id.Tag, From: t.Digest}}, Cause: d.Cause, At: d.now()}
 		if last {
 			c.Delete = []Removal{{Digest: t.Digest, IfUntagged: true, IfUnlisted: true}}
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -388,24 +389,13 @@ func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 // Answers that no good server gives end in an error, and after a few requests.
 func TestOddAnswersAreNoContent(t *testing.T) {
 	s := s3test.Start(t)
-	requests := 0
-	header, status, body := http.Header{}, 0, ""
-	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		requests++
-		maps.Copy(w.Header(), header)
-		w.WriteHeader(status)
-		http.NewResponseController(w).Flush() // without a length
-		io.WriteString(w, body)
-	}))
-	defer fake.Close()
-	o := over(t, s, fake.URL, attempts(1))
 	for _, c := range []struct {
 		what     string
 		off, n   int64
 		status   int
 		header   http.Header
 		body     string
-		requests int
+		requests int32
 		want     error
 	}{
 		{"all, without a length", 0, -1, 200, nil, "0123456789", 1, nil},
@@ -416,14 +406,22 @@ func TestOddAnswersAreNoContent(t *testing.T) {
 		{"never a byte", 2, 8, 206, http.Header{"Content-Range": {"bytes 2-9/10"}, "Etag": {`"tag"`}}, "", 1 + maxResumes, io.ErrUnexpectedEOF},
 		{"never a byte, of nothing in particular", 2, 8, 206, http.Header{"Content-Range": {"bytes 2-9/10"}}, "", 1, io.ErrUnexpectedEOF},
 	} {
-		requests, status, header, body = 0, c.status, c.header, c.body
-		r, _, err := o.Open(t.Context(), "a/key", c.off, c.n)
+		var requests atomic.Int32
+		fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			requests.Add(1)
+			maps.Copy(w.Header(), c.header)
+			w.WriteHeader(c.status)
+			http.NewResponseController(w).Flush() // without a length
+			io.WriteString(w, c.body)
+		}))
+		r, _, err := over(t, s, fake.URL, attempts(1)).Open(t.Context(), "a/key", c.off, c.n)
 		if err == nil {
 			_, err = io.Copy(io.Discard, r)
 			r.Close()
 		}
-		if err == nil || errors.Is(err, blob.ErrNotFound) || c.want != nil && !errors.Is(err, c.want) || requests != c.requests {
-			t.Errorf("%s: %v after %d requests, want %v after %d", c.what, err, requests, c.want, c.requests)
+		fake.Close()
+		if n := requests.Load(); err == nil || errors.Is(err, blob.ErrNotFound) || c.want != nil && !errors.Is(err, c.want) || n != c.requests {
+			t.Errorf("%s: %v after %d requests, want %v after %d", c.what, err, n, c.want, c.requests)
 		}
 	}
 }
