@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,16 +10,31 @@ import (
 	"testing"
 )
 
-// clients are built from their modules. Each has a go.mod of its own, since the
-// version lists of some cannot be had and their requirements differ.
-var clients = []struct{ name, module, version, pkg string }{
-	{"crane", "github.com/google/go-containerregistry", "v0.22.1", "github.com/google/go-containerregistry/cmd/crane"},
-	{"regctl", "github.com/regclient/regclient", "v0.11.7", "github.com/regclient/regclient/cmd/regctl"},
-	{"oras", "oras.land/oras", "v1.2.3", "oras.land/oras/cmd/oras"},
-	{"notation", "github.com/notaryproject/notation", "v1.3.2", "github.com/notaryproject/notation/cmd/notation"},
+var slowClients = flag.Bool("slow-clients", false, "build also the clients that take minutes")
+
+type client struct {
+	name, module, version, pkg string
+	slow                       bool // to build
 }
 
-// install returns a folder with the clients.
+func (c client) installed(bin string) bool {
+	_, err := os.Stat(filepath.Join(bin, c.name))
+	return err == nil
+}
+
+// clients are built from their modules. Each has a go.mod of its own, since the
+// version lists of some cannot be had and their requirements differ.
+var clients = []client{
+	{"crane", "github.com/google/go-containerregistry", "v0.22.1", "github.com/google/go-containerregistry/cmd/crane", false},
+	{"regctl", "github.com/regclient/regclient", "v0.11.7", "github.com/regclient/regclient/cmd/regctl", false},
+	{"oras", "oras.land/oras", "v1.2.3", "oras.land/oras/cmd/oras", false},
+	{"notation", "github.com/notaryproject/notation", "v1.3.2", "github.com/notaryproject/notation/cmd/notation", false},
+	{"cosign", "github.com/sigstore/cosign/v3", "v3.1.3", "github.com/sigstore/cosign/v3/cmd/cosign", true},
+	{"helm", "helm.sh/helm/v3", "v3.22.0", "helm.sh/helm/v3/cmd/helm", true},
+}
+
+// install returns a folder with the clients, the slow ones if they are to be built
+// or are there from before.
 func install(t *testing.T) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -32,6 +48,9 @@ func install(t *testing.T) string {
 	for _, c := range clients {
 		versioned := filepath.Join(bin, c.name+"-"+c.version)
 		if _, err := os.Stat(versioned); err != nil {
+			if c.slow && !*slowClients {
+				continue
+			}
 			build(t, versioned, c.module, c.version, c.pkg)
 		}
 		link := filepath.Join(bin, c.name)

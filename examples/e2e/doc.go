@@ -6,5 +6,10 @@
 //	go test ./examples/e2e
 //
 // Where skopeo, which comes as a Debian package, cannot be installed, its steps
-// are skipped; with CI=true they fail.
+// are skipped; with CI=true they fail. cosign and helm take minutes to build: their
+// steps are skipped unless
+//
+//	go test ./examples/e2e -slow-clients
+//
+// has built them once.
 package e2e

@@ -92,6 +92,28 @@ var steps = []struct{ client, name, script string }{
 		notation sign --insecure-registry $R/app@$(crane digest $R/app:v1)
 		notation ls --insecure-registry $R/app@$(crane digest $R/app:v1) | grep -q sha256
 		notation verify --insecure-registry $R/app@$(crane digest $R/app:v1)`},
+	{"oras", "push and pull an OPA bundle", `
+		mkdir -p bundle; echo 'package shop' >bundle/shop.rego; tar czf bundle.tar.gz -C bundle .; echo '{}' >config.json
+		oras push --plain-http $R/policy:v1 --config config.json:application/vnd.cncf.openpolicyagent.config.v1+json bundle.tar.gz:application/vnd.cncf.openpolicyagent.layer.v1.tar+gzip
+		mkdir policies; oras pull --plain-http -o policies $R/policy:v1; cmp bundle.tar.gz policies/bundle.tar.gz`},
+	{"oras", "attach an SBOM", `
+		echo '{"bomFormat":"CycloneDX","specVersion":"1.6"}' >bom.json
+		oras attach --plain-http $R/app:v1 --artifact-type application/vnd.cyclonedx+json bom.json:application/vnd.cyclonedx+json
+		oras discover --plain-http --artifact-type application/vnd.cyclonedx+json $R/app:v1 | grep -q cyclonedx`},
+	{"cosign", "sign and verify", `
+		export COSIGN_PASSWORD=; d=$(crane digest $R/app:v1)
+		cosign generate-key-pair
+		cosign sign --allow-http-registry --use-signing-config=false --tlog-upload=false --yes --key cosign.key $R/app@$d
+		cosign verify --allow-http-registry --insecure-ignore-tlog=true --key cosign.pub $R/app@$d`},
+	{"cosign", "attest and verify", `
+		export COSIGN_PASSWORD=; d=$(crane digest $R/app:v1)
+		echo '{"SPDXID":"SPDXRef-DOCUMENT","spdxVersion":"SPDX-2.3"}' >spdx.json
+		cosign attest --allow-http-registry --use-signing-config=false --tlog-upload=false --yes --key cosign.key --type spdxjson --predicate spdx.json $R/app@$d
+		cosign verify-attestation --allow-http-registry --insecure-ignore-tlog=true --key cosign.pub --type spdxjson $R/app@$d`},
+	{"helm", "push and pull a chart", `
+		helm create ch; helm package ch
+		helm push ch-0.1.0.tgz oci://$R/charts --plain-http
+		mkdir charts; helm pull oci://$R/charts/ch --version 0.1.0 --plain-http -d charts; cmp ch-0.1.0.tgz charts/ch-0.1.0.tgz`},
 	{"skopeo", "copy a layout in, inspect, list tags", `
 		echo '{"default":[{"type":"insecureAcceptAnything"}]}' >any.json
 		skopeo --policy any.json copy --dest-tls-verify=false oci:lay:v1 docker://$R/sk:v1
@@ -102,6 +124,17 @@ var steps = []struct{ client, name, script string }{
 		crane validate --remote $R/sk2:multi
 		skopeo delete --tls-verify=false docker://$R/sk2:multi
 		! crane digest $R/sk2:multi`},
+}
+
+// shown is what the graph of an image calls what a client has pushed.
+var shown = []struct{ client, image, name string }{
+	{"oras", "app:v1", "SPDX SBOM"},
+	{"oras", "app:v1", "CycloneDX SBOM"},
+	{"oras", "policy:v1", "OPA bundle"},
+	{"notation", "app:v1", "Notation signature"},
+	{"cosign", "app:v1", "Cosign signature (bundle)"},
+	{"cosign", "app:v1", "SPDX SBOM attestation (bundle)"},
+	{"helm", "charts/ch:0.1.0", "Helm chart"},
 }
 
 // places are where the server keeps things.
@@ -131,7 +164,15 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 func TestClients(t *testing.T) {
 	bin := install(t)
-	haveSkopeo := skopeo(t)
+	absent := map[string]string{}
+	if !skopeo(t) {
+		absent["skopeo"] = "skopeo is not installed"
+	}
+	for _, c := range clients {
+		if !c.installed(bin) {
+			absent[c.name] = c.name + " takes minutes to build: go test ./examples/e2e -slow-clients"
+		}
+	}
 	server := filepath.Join(t.TempDir(), "registry")
 	if text, err := exec.Command("go", "build", "-o", server, "../registry").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
@@ -143,10 +184,25 @@ func TestClients(t *testing.T) {
 			work := t.TempDir()
 			for _, s := range steps {
 				t.Run(s.client+": "+s.name, func(t *testing.T) {
-					if s.client == "skopeo" && !haveSkopeo {
-						t.Skip("skopeo is not installed")
+					if why := absent[s.client]; why != "" {
+						t.Skip(why)
 					}
 					run(t, work, bin, addr, s.script)
+				})
+			}
+			for _, s := range shown {
+				t.Run(s.client+": the graph of "+s.image+" shows "+s.name, func(t *testing.T) {
+					if why := absent[s.client]; why != "" {
+						t.Skip(why)
+					}
+					resp, err := http.Get("http://" + addr + "/ui/graph/" + s.image + "?as=tree")
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer resp.Body.Close()
+					if tree, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(tree), s.name) {
+						t.Errorf("%v\n%s", err, tree)
+					}
 				})
 			}
 			if resp, err := http.Get("http://" + addr + "/healthz"); err != nil || resp.StatusCode != 200 {
