@@ -219,11 +219,6 @@ func (b *Blobs) receive(ctx context.Context, repo string, desc ocispec.Descripto
 	self := len(from) == 0
 	if self && b.r.selfMount.Load() != no {
 		from = []string{repo}
-	} else if self {
-		infos, err := b.Stat(ctx, repo, []digest.Digest{desc.Digest})
-		if err != nil || infos[0].Digest != "" {
-			return replication.Present, err
-		}
 	}
 	var at *url.URL
 	for _, f := range from {
@@ -241,6 +236,12 @@ func (b *Blobs) receive(ctx context.Context, repo string, desc ocispec.Descripto
 			b.r.selfMount.Store(no)
 		}
 		at = session // nil where it refuses to mount
+	}
+	if at == nil && self {
+		infos, err := b.Stat(ctx, repo, []digest.Digest{desc.Digest})
+		if err != nil || infos[0].Digest != "" {
+			return replication.Present, err
+		}
 	}
 	if at == nil {
 		var err error

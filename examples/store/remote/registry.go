@@ -77,13 +77,21 @@ const (
 // Source returns r to be read.
 func (r *Registry) Source() replication.Source {
 	m := &Manifests{r, false}
-	return replication.Source{Blobs: &Blobs{r, false}, Manifests: m, Referrers: m}
+	return replication.Source{Registry: r.name(), Blobs: &Blobs{r, false}, Manifests: m, Referrers: m}
 }
 
 // Target returns r to be written. It asks for tokens with the right to push.
 func (r *Registry) Target() replication.Target {
 	m := &Manifests{r, true}
-	return replication.Target{Blobs: &Blobs{r, true}, Manifests: m, Referrers: m}
+	return replication.Target{Registry: r.name(), Blobs: &Blobs{r, true}, Manifests: m, Referrers: m}
+}
+
+// name is the same for two values that are one registry.
+func (r *Registry) name() string {
+	if r.Check() != nil {
+		return ""
+	}
+	return address(r.base)
 }
 
 // Check tells whether the fields of r can be right. It asks nobody.
@@ -297,11 +305,13 @@ func (r *Registry) newRequest(ctx context.Context, q request, x *exchange) (*htt
 		return &sending{content, x}, err
 	}
 	var err error
-	if req.ContentLength = q.size; q.size == 0 {
-		req.Body = http.NoBody
-		return req, nil
-	}
+	req.ContentLength = q.size
 	req.Body, err = req.GetBody()
+	if err == nil && q.size == 0 { // net/http would take it for unknown
+		_, err = io.Copy(io.Discard, req.Body)
+		req.Body.Close()
+		req.Body, req.GetBody = http.NoBody, nil
+	}
 	return req, err
 }
 
