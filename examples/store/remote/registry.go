@@ -302,7 +302,10 @@ func (r *Registry) newRequest(ctx context.Context, q request, x *exchange) (*htt
 	}
 	req.GetBody = func() (io.ReadCloser, error) {
 		content, err := q.open(ctx)
-		return &sending{content, x}, err
+		if err != nil {
+			return nil, err
+		}
+		return &sending{content, x}, nil
 	}
 	var err error
 	req.ContentLength = q.size
