@@ -43,9 +43,9 @@ type world struct {
 	trusted string // an origin that may see the password too
 	answer  func(w *world, req *http.Request) *http.Response
 
-	mu                          sync.Mutex
+	mu                           sync.Mutex
 	atHome, atTrusted, elsewhere int
-	requests                    []string
+	requests                     []string
 }
 
 func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
