@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -98,9 +99,10 @@ func (s *Images) detail(repo string, rec *manifest.Record, tags []string) ImageD
 // after the digest after.
 //
 // Whatever there is, it makes one pass over the tags and one over the blobs, whose
-// names stay in memory, and one over the manifests and the pulls from after on; if there is
-// an index among those, or Scans is set, another over all manifests. So it is
-// as cheap to list all as to list a page, and no image costs a read of its own.
+// names stay in memory, and one over the manifests and the pulls from after on,
+// some at a time; what indexes among those list is looked up with them in one
+// step for each level ([manifest.Describe]). If Scans is set, it makes another
+// pass over all manifests. No image costs a read of its own.
 func (s *Images) Describe(ctx context.Context, repo string, f ImageFilter, after digest.Digest) iter.Seq2[ImageDetail, error] {
 	return func(yield func(ImageDetail, error) bool) {
 		if err := s.describe(ctx, repo, f, after, func(d ImageDetail) bool { return yield(d, nil) }); err != nil {
@@ -121,25 +123,31 @@ func (s *Images) describe(ctx context.Context, repo string, f ImageFilter, after
 		return err
 	}
 	var scans map[digest.Digest]*scan.Result
-	all := false
-	return s.each(ctx, repo, &f, tags, after, func(rec *manifest.Record, tags []string) (bool, error) {
-		var err error
-		if !all && (s.Scans || s.Blobs != nil && len(rec.Manifests) > 0) {
-			all = true
-			if scans, err = s.survey(ctx, repo, sizes); err != nil {
-				return false, err
+	for recs, err := range ahead(s.each(ctx, repo, &f, tags, after)) {
+		if err == nil && s.Blobs != nil {
+			err = s.below(ctx, repo, recs, sizes)
+		}
+		if err == nil && s.Scans && scans == nil {
+			scans, err = s.scans(ctx, repo)
+		}
+		if err != nil {
+			return err
+		}
+		for i := range recs {
+			d := s.detail(repo, &recs[i], tags[recs[i].Desc.Digest])
+			if s.Blobs != nil {
+				d.Size, d.StoredSize, d.Incomplete = sizes.of(&recs[i])
+			}
+			d.Scan = scans[d.Digest]
+			if d.PulledAt, err = pulled(d.Digest); err != nil {
+				return err
+			}
+			if !yield(d) {
+				return nil
 			}
 		}
-		d := s.detail(repo, rec, tags)
-		if s.Blobs != nil {
-			d.Size, d.StoredSize, d.Incomplete = sizes.of(rec)
-		}
-		d.Scan = scans[d.Digest]
-		if d.PulledAt, err = pulled(d.Digest); err != nil {
-			return false, err
-		}
-		return yield(d), nil
-	})
+	}
+	return nil
 }
 
 // blobSizes reads the sizes of all blobs.
@@ -157,20 +165,49 @@ func (s *Images) blobSizes(ctx context.Context, repo string) (*sizes, error) {
 	return z, nil
 }
 
-// survey reads all manifests, for sizes of indexes and for results of scans.
-func (s *Images) survey(ctx context.Context, repo string, sizes *sizes) (map[digest.Digest]*scan.Result, error) {
+// below reads what manifests list, and what that lists, into sizes.
+func (s *Images) below(ctx context.Context, repo string, recs []manifest.Record, sizes *sizes) error {
+	asked := map[digest.Digest]bool{}
+	for len(recs) > 0 {
+		var level []digest.Digest
+		for _, rec := range recs {
+			for _, child := range rec.Manifests {
+				if _, known := sizes.nodes[child]; !known && !asked[child] {
+					asked[child] = true
+					level = append(level, child)
+				}
+			}
+		}
+		recs = nil
+		const most = 1000 // in one step
+		for dgsts := range slices.Chunk(level, most) {
+			found, err := manifest.Describe(ctx, s.Manifests, repo, dgsts)
+			if err != nil {
+				return err
+			}
+			for _, rec := range found {
+				if rec.Desc.Digest != "" {
+					sizes.add(&rec)
+					recs = append(recs, rec)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// scans reads the last results of scans out of all manifests.
+func (s *Images) scans(ctx context.Context, repo string) (map[digest.Digest]*scan.Result, error) {
 	scans := map[digest.Digest]*scan.Result{}
 	for rec, err := range s.Manifests.Manifests(ctx, repo, "") {
 		if err != nil {
 			return nil, err
 		}
-		if s.Blobs != nil {
-			sizes.add(&rec)
+		if rec.Subject == "" {
+			continue
 		}
-		if s.Scans && rec.Subject != "" {
-			if r, ok := scan.ResultOf(repo, rec.Subject, rec.Desc); ok {
-				scans[rec.Subject] = later(scans[rec.Subject], &r)
-			}
+		if r, ok := scan.ResultOf(repo, rec.Subject, rec.Desc); ok {
+			scans[rec.Subject] = later(scans[rec.Subject], &r)
 		}
 	}
 	return scans, nil
@@ -349,43 +386,56 @@ type Usage struct {
 	ListedBytes                int64 // the sum of imageSizeInBytes, as ECR's users add it up: shared layers once for each image, an index as its largest child
 }
 
-// Usage counts what a repository holds, at the cost of a Describe of all. Blobs is required for
-// the bytes.
+// Usage counts what a repository holds, in one pass over its tags, one over its blobs,
+// and two over its manifests. Blobs is required for the bytes.
 func (s *Images) Usage(ctx context.Context, repo string) (Usage, error) {
-	var u Usage
-	all := ImageFilter{Status: ImageAny}
-	tags, err := s.tags(ctx, repo, &all)
-	sizes := newSizes()
-	if err == nil {
-		sizes, err = s.blobSizes(ctx, repo)
-	}
-	if err == nil {
-		u.Blobs = len(sizes.size)
-		for _, n := range sizes.size {
-			u.StoredBytes += n
-		}
-		_, err = s.survey(ctx, repo, sizes)
-	}
-	if err == nil {
-		err = s.each(ctx, repo, &all, tags, "", func(rec *manifest.Record, tags []string) (bool, error) {
-			u.Images++
-			u.Tags += len(tags)
-			if len(tags) == 0 {
-				u.Untagged++
-			}
-			if rec.StorageClass == manifest.Archive {
-				u.Archived++
-			}
-			u.StoredBytes += rec.Desc.Size
-			if s.Blobs != nil {
-				n, _, _ := sizes.of(rec)
-				u.ListedBytes += n
-			}
-			return true, nil
-		})
-	}
+	u, err := s.usage(ctx, repo)
 	if err != nil {
 		return Usage{}, &manifest.Error{Op: "usage of", Repo: repo, Err: err}
+	}
+	return u, nil
+}
+
+func (s *Images) usage(ctx context.Context, repo string) (u Usage, err error) {
+	all := ImageFilter{Status: ImageAny}
+	tags, err := s.tags(ctx, repo, &all)
+	if err != nil {
+		return u, err
+	}
+	sizes, err := s.blobSizes(ctx, repo)
+	if err != nil {
+		return u, err
+	}
+	u.Blobs = len(sizes.size)
+	for _, n := range sizes.size {
+		u.StoredBytes += n
+	}
+	if s.Blobs != nil {
+		for rec, err := range s.Manifests.Manifests(ctx, repo, "") {
+			if err != nil {
+				return u, err
+			}
+			sizes.add(&rec)
+		}
+	}
+	for rec, err := range s.each(ctx, repo, &all, tags, "") {
+		if err != nil {
+			return u, err
+		}
+		named := len(tags[rec.Desc.Digest])
+		u.Images++
+		u.Tags += named
+		if named == 0 {
+			u.Untagged++
+		}
+		if rec.StorageClass == manifest.Archive {
+			u.Archived++
+		}
+		u.StoredBytes += rec.Desc.Size
+		if s.Blobs != nil {
+			n, _, _ := sizes.of(&rec)
+			u.ListedBytes += n
+		}
 	}
 	return u, nil
 }

@@ -76,6 +76,14 @@ type Handler struct {
 	// claim anything. nil means manifest.CauseClient.
 	Cause func(r *http.Request) manifest.Cause
 
+	// HideArchived keeps clients from what is in the archive ([manifest.Archive]), as
+	// ECR does: a pull is answered 404 until it is restored, which a push of it
+	// does, and lists of referrers leave it out. Its tags stay taken and listed, and
+	// [Images] tells of it. Lists of referrers then cost lookups, many records at a
+	// time ([manifest.Describe]); a HEAD of a manifest costs none more. False serves what is
+	// in the archive like all else.
+	HideArchived bool
+
 	// NoDelete answers every deletion with 405.
 	NoDelete bool
 

@@ -2,6 +2,7 @@ package wharfage
 
 import (
 	"encoding/json"
+	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -123,6 +124,10 @@ func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route) er
 			index = referrers.Scan(h.Manifests)
 		}
 	}
+	list := referrers.JSON(r.Context(), index, rt.repo, digest.Digest(rt.ref), filter, digest.Digest(p.last))
+	if h.HideArchived {
+		list = h.active(r, rt.repo, list)
+	}
 	b := h.page()
 	defer func() {
 		if b.Cap() <= 2*defaultPageBytes { // else one long entry would be paid for ever after
@@ -131,7 +136,7 @@ func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route) er
 	}()
 	b.WriteString(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[`)
 	var last digest.Digest
-	for e, err := range referrers.JSON(r.Context(), index, rt.repo, digest.Digest(rt.ref), filter, digest.Digest(p.last)) {
+	for e, err := range list {
 		if err != nil {
 			return err
 		}
@@ -153,6 +158,20 @@ func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route) er
 	}
 	writeJSON(w, ocispec.MediaTypeImageIndex, b.Bytes())
 	return nil
+}
+
+// active leaves out what is in the archive.
+func (h *Handler) active(r *http.Request, repo string, list iter.Seq2[manifest.ReferrerJSON, error]) iter.Seq2[manifest.ReferrerJSON, error] {
+	return func(yield func(manifest.ReferrerJSON, error) bool) {
+		for e, err := range described(r.Context(), h.Manifests, repo, list, func(e *manifest.ReferrerJSON) digest.Digest { return e.Digest }) {
+			if err == nil && e.record.StorageClass == manifest.Archive {
+				continue
+			}
+			if !yield(e.item, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // page is one page of a listing: what was asked for and what is left of it.

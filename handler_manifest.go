@@ -17,6 +17,9 @@ import (
 
 func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) error {
 	rec, err := h.find(r.Context(), rt)
+	if err == nil {
+		err = h.hidden(rt, &rec)
+	}
 	if err != nil {
 		return err
 	}
@@ -49,15 +52,36 @@ func (h *Handler) headManifest(w http.ResponseWriter, r *http.Request, rt route)
 		}
 		dgst = tag.Digest
 	}
-	descs, err := manifest.Stat(r.Context(), h.Manifests, rt.repo, []digest.Digest{dgst})
-	if err != nil {
-		return err
+	var desc ocispec.Descriptor
+	if h.HideArchived {
+		recs, err := manifest.Describe(r.Context(), h.Manifests, rt.repo, []digest.Digest{dgst})
+		if err == nil {
+			err = h.hidden(rt, &recs[0])
+		}
+		if err != nil {
+			return err
+		}
+		desc = recs[0].Desc
+	} else {
+		descs, err := manifest.Stat(r.Context(), h.Manifests, rt.repo, []digest.Digest{dgst})
+		if err != nil {
+			return err
+		}
+		desc = descs[0]
 	}
-	if descs[0].Digest == "" {
+	if desc.Digest == "" {
 		return noSuchTag(rt) // deleted since, with its tags
 	}
-	h.manifestHead(w, r, descs[0])
+	h.manifestHead(w, r, desc)
 	return nil
+}
+
+// hidden says why clients may not see a manifest.
+func (h *Handler) hidden(rt route, rec *manifest.Record) error {
+	if !h.HideArchived || rec.StorageClass != manifest.Archive {
+		return nil
+	}
+	return &manifest.Error{Op: "find", Repo: rt.repo, Object: quote(rt.ref), Err: fmt.Errorf("%w: it is in the archive, and a push of it restores it", manifest.ErrNotFound)}
 }
 
 // manifestHead answers with the headers of a manifest, and tells whether its

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/lifecycle"
@@ -136,16 +137,16 @@ func (s *Images) list(ctx context.Context, repo string, f *ImageFilter, after Im
 	if err != nil {
 		return err
 	}
-	ids := func(rec *manifest.Record, tags []string) (bool, error) {
+	ids := func(rec *manifest.Record, tags []string) (more bool) {
 		if len(tags) == 0 {
-			return yield(ImageID{Digest: rec.Desc.Digest}), nil
+			return yield(ImageID{Digest: rec.Desc.Digest})
 		}
 		for _, tag := range tags {
 			if !yield(ImageID{rec.Desc.Digest, tag}) {
-				return false, nil
+				return false
 			}
 		}
-		return true, nil
+		return true
 	}
 	if after.Tag != "" { // the others of that image come first
 		at, found := slices.BinarySearch(tags[after.Digest], after.Tag)
@@ -159,31 +160,35 @@ func (s *Images) list(ctx context.Context, repo string, f *ImageFilter, after Im
 			case err != nil:
 				return err
 			case f.selects(&rec, true):
-				if more, _ := ids(&rec, rest); !more {
+				if !ids(&rec, rest) {
 					return nil
 				}
 			}
 		}
 	}
-	return s.each(ctx, repo, f, tags, after.Digest, ids)
-}
-
-// each calls f with the manifests after after that a filter selects, until it
-// returns false or an error.
-func (s *Images) each(ctx context.Context, repo string, filter *ImageFilter, tags map[digest.Digest][]string, after digest.Digest, f func(rec *manifest.Record, tags []string) (bool, error)) error {
-	for rec, err := range s.Manifests.Manifests(ctx, repo, after) {
+	for rec, err := range s.each(ctx, repo, f, tags, after.Digest) {
 		if err != nil {
 			return err
 		}
-		of := tags[rec.Desc.Digest]
-		if !filter.selects(&rec, len(of) > 0) {
-			continue
-		}
-		if more, err := f(&rec, of); !more || err != nil {
-			return err
+		if !ids(&rec, tags[rec.Desc.Digest]) {
+			return nil
 		}
 	}
 	return nil
+}
+
+// each lists the manifests after after that a filter selects.
+func (s *Images) each(ctx context.Context, repo string, f *ImageFilter, tags map[digest.Digest][]string, after digest.Digest) iter.Seq2[manifest.Record, error] {
+	return func(yield func(manifest.Record, error) bool) {
+		for rec, err := range s.Manifests.Manifests(ctx, repo, after) {
+			if err == nil && !f.selects(&rec, len(tags[rec.Desc.Digest]) > 0) {
+				continue
+			}
+			if !yield(rec, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // tags returns the tags of each manifest in order, after a look at what is asked
@@ -241,8 +246,8 @@ type ReferrerFilter struct {
 // 20, and at most 50.
 //
 // It reads the index, with a single type only entries of that type, and the
-// record of each entry that the types select, since a list of referrers does not
-// tell what is in the archive.
+// records of the entries that the types select, some at a time, since a list of
+// referrers does not tell what is in the archive.
 func (s *Images) ImageReferrers(ctx context.Context, repo string, image digest.Digest, f ReferrerFilter, after digest.Digest) iter.Seq2[ImageReferrer, error] {
 	return func(yield func(ImageReferrer, error) bool) {
 		if err := s.imageReferrers(ctx, repo, image, f, after, func(r ImageReferrer) bool { return yield(r, nil) }); err != nil {
@@ -259,22 +264,22 @@ func (s *Images) imageReferrers(ctx context.Context, repo string, image digest.D
 	if len(f.ArtifactTypes) == 1 {
 		only = f.ArtifactTypes[0]
 	}
-	for desc, err := range s.index().Referrers(ctx, repo, image, only, after) {
+	selected := func(yield func(ocispec.Descriptor, error) bool) {
+		for desc, err := range s.index().Referrers(ctx, repo, image, only, after) {
+			if err == nil && len(f.ArtifactTypes) > 0 && !slices.Contains(f.ArtifactTypes, desc.ArtifactType) {
+				continue
+			}
+			if !yield(desc, err) || err != nil {
+				return
+			}
+		}
+	}
+	for r, err := range described(ctx, s.Manifests, repo, selected, func(d *ocispec.Descriptor) digest.Digest { return d.Digest }) {
 		if err != nil {
 			return err
 		}
-		if len(f.ArtifactTypes) > 0 && !slices.Contains(f.ArtifactTypes, desc.ArtifactType) {
-			continue
-		}
-		rec, err := s.Manifests.Get(ctx, repo, desc.Digest)
-		if manifest.IsNotFound(err) {
-			continue // deleted since
-		}
-		if err != nil {
-			return err
-		}
-		if f.Status.selects(rec.StorageClass) &&
-			!yield(ImageReferrer{desc.Digest, desc.MediaType, desc.ArtifactType, desc.Size, desc.Annotations, statusOf(rec.StorageClass)}) {
+		d, class := &r.item, r.record.StorageClass
+		if f.Status.selects(class) && !yield(ImageReferrer{d.Digest, d.MediaType, d.ArtifactType, d.Size, d.Annotations, statusOf(class)}) {
 			return nil
 		}
 	}

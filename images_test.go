@@ -483,3 +483,36 @@ func (f *failingPulls) Pulls(ctx context.Context, repo string, after digest.Dige
 		f.Activity.Pulls(ctx, repo, after)(yield)
 	}
 }
+
+// No image of a page costs a read of its own, and no page a pass over all.
+func TestAPageReadsManyRecordsInOneStep(t *testing.T) {
+	s := newShelf(t)
+	subject := s.push(s.image("subject"), "subject")
+	for i := range 60 {
+		a, b := s.push(s.image(fmt.Sprint("a", i), "x")), s.push(s.image(fmt.Sprint("b", i), "y"))
+		s.push(manifest.IndexDraft{Manifests: []ocispec.Descriptor{plain(a), plain(b)}}, fmt.Sprint("v", i))
+		to := plain(subject)
+		s.push(manifest.ImageDraft{ArtifactType: "application/spdx+json", Subject: &to, Annotations: map[string]string{"n": fmt.Sprint(i)}})
+	}
+	for _, c := range []struct {
+		op   string
+		most int
+	}{{"Get", 0}, {"Describe", 2}, {"Manifests", 1}} {
+		for what, page := range map[string]func(x *Images) (int, error){
+			"details": func(x *Images) (int, error) {
+				page, _, err := Page(x.Describe(t.Context(), "app", ImageFilter{Tags: Tagged}, ""), 40)
+				return len(page), err
+			},
+			"referrers": func(x *Images) (int, error) {
+				page, _, err := Page(x.ImageReferrers(t.Context(), "app", subject.Digest, ReferrerFilter{}, ""), 40)
+				return len(page), err
+			},
+		} {
+			f := &manifesttest.Fault{Op: c.op}
+			n, err := page(&Images{Manifests: manifesttest.Faulty(s.h.Manifests, f), Blobs: s.h.Blobs})
+			if n != 40 || err != nil || f.Calls() > c.most {
+				t.Errorf("%d %s, %v: %d times %s, want %d at most", n, what, err, f.Calls(), c.op, c.most)
+			}
+		}
+	}
+}

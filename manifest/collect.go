@@ -336,21 +336,38 @@ func (c *collection) apply(ctx context.Context) error {
 }
 
 // remove removes one manifest if it is as it was planned. Whether an orphan's
-// subject has come back is looked at just before.
+// subject has come back is compared at commit, or, in a store that cannot,
+// looked at just before.
 func (c *collection) remove(ctx context.Context, dgst digest.Digest, m *candidate) error {
-	if m.subject != "" {
-		there, err := c.there(ctx, m.subject)
-		if err != nil {
+	if c.Dry {
+		return c.orphan(ctx, m)
+	}
+	d := Removal{Digest: dgst, IfUntagged: true, IfUnlisted: true, Cutoff: c.now.Add(-c.Grace), IfOrphan: m.subject != ""}
+	err := c.commit(ctx, d)
+	if d.IfOrphan && errors.Is(err, ErrUnsupported) {
+		if err := c.orphan(ctx, m); err != nil {
 			return err
 		}
-		if there {
-			return ErrConflict
-		}
+		d.IfOrphan = false
+		err = c.commit(ctx, d)
 	}
-	if c.Dry {
+	return err
+}
+
+// orphan returns ErrConflict if m has a subject, and that is there.
+func (c *collection) orphan(ctx context.Context, m *candidate) error {
+	if m.subject == "" {
 		return nil
 	}
-	change := Change{Delete: []Removal{{Digest: dgst, IfUntagged: true, IfUnlisted: true, Cutoff: c.now.Add(-c.Grace)}}, At: c.now}
+	there, err := c.there(ctx, m.subject)
+	if err == nil && there {
+		err = ErrConflict
+	}
+	return err
+}
+
+func (c *collection) commit(ctx context.Context, d Removal) error {
+	change := Change{Delete: []Removal{d}, At: c.now}
 	err := c.s.Apply(ctx, c.repo, change)
 	if err == nil && c.OnCommit != nil {
 		c.OnCommit(ctx, Event{Repo: c.repo, Change: change})

@@ -138,6 +138,33 @@ func Stat(ctx context.Context, r Reader, repo string, dgsts []digest.Digest) ([]
 	return out, nil
 }
 
+// Describer is implemented by stores that look up many records in one step.
+type Describer interface {
+	// Describe returns one record per digest, in the order asked, without Raw; a
+	// manifest that is not there has the zero Record.
+	Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]Record, error)
+}
+
+// Describe looks up many records: by [Describer] if r is one, else one by one.
+func Describe(ctx context.Context, r Reader, repo string, dgsts []digest.Digest) ([]Record, error) {
+	if d, ok := r.(Describer); ok {
+		return d.Describe(ctx, repo, dgsts)
+	}
+	out := make([]Record, len(dgsts))
+	for i, d := range dgsts {
+		rec, err := r.Get(ctx, repo, d)
+		if IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		rec.Raw = nil
+		out[i] = rec
+	}
+	return out, nil
+}
+
 // Counter is implemented by stores that count without listing.
 type Counter interface {
 	// Count returns how many manifests repo holds, and how many tags name dgst,

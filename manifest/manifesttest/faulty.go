@@ -98,7 +98,8 @@ func (f *Fault) fail(op string) error {
 }
 
 // Faulty returns s with the fault f. It is a [manifest.Catalog], a
-// [manifest.Stater] and an [Index] just if s is.
+// [manifest.Stater] and an [Index] just if s is, and always a
+// [manifest.Describer].
 func Faulty(s manifest.Store, f *Fault) manifest.Store {
 	base := faulty{s, f}
 	repos, isCatalog := s.(manifest.Catalog)
@@ -193,6 +194,10 @@ func listing[T any](f *Fault, op string, seq iter.Seq2[T, error]) iter.Seq2[T, e
 
 func (s faulty) Get(ctx context.Context, repo string, dgst digest.Digest) (manifest.Record, error) {
 	return call(s.f, "Get", func() (manifest.Record, error) { return s.s.Get(ctx, repo, dgst) })
+}
+
+func (s faulty) Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
+	return call(s.f, "Describe", func() ([]manifest.Record, error) { return manifest.Describe(ctx, s.s, repo, dgsts) })
 }
 
 func (s faulty) Resolve(ctx context.Context, repo, tag string) (manifest.Tag, error) {

@@ -46,7 +46,7 @@ type Options struct {
 
 // TestStore checks a store. Each subtest is named by the sentence it checks.
 // What is optional is checked if the store has it: [manifest.Catalog],
-// [manifest.Stater], [manifest.Counter], [Index]. A store must refuse features beyond
+// [manifest.Stater], [manifest.Describer], [manifest.Counter], [Index]. A store must refuse features beyond
 // manifest.BasicFeatures that it has not.
 func TestStore(t *testing.T, o Options) {
 	for _, list := range [][]clause{readClauses, applyClauses, removeClauses, seenClauses, classClauses, listClauses, raceClauses, referrerClauses} {

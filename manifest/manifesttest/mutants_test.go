@@ -141,6 +141,8 @@ var mutants = map[string]struct {
 	"keeps empty repositories":         {func() manifest.Store { return &allRepos{base: newBase()} }, "Repos lists the repositories that hold a manifest"},
 	"counts all tags":                  {func() manifest.Store { return tagCount{newBase()} }, "Count agrees with the listings"},
 	"leaves gaps out of Stat":          {func() manifest.Store { return denseStat{newBase()} }, "Stat answers in the order asked, with zero for what is not there"},
+	"describes in its own order":       {func() manifest.Store { return ownOrder{newBase()} }, describeClause},
+	"describes without a class":        {func() manifest.Store { return classless{newBase()} }, describeClause},
 	"lists a referrer twice":           {func() manifest.Store { return newIndexed(doubled) }, "a referrer is listed with all its facts from its Apply to its removal"},
 	"shares referrers":                 {func() manifest.Store { return newIndexed(leaking) }, "referrers of one repository are not those of another"},
 	"filters by prefix":                {func() manifest.Store { return newIndexed(prefix) }, "an artifactType lists those of exactly that type"},
@@ -151,6 +153,8 @@ var mutants = map[string]struct {
 	"shows a change in halves":         {func() manifest.Store { return halves{newBase()} }, "a reader never sees half a change"},
 	"folds the case of tags":           {func() manifest.Store { return caseless{newBase()} }, "what is not there is ErrNotFound"},
 }
+
+const describeClause = "Describe tells what Get does but for Raw, in the order asked, with zero for what is not there"
 
 const mutantVar = "MANIFESTTEST_MUTANT"
 
@@ -646,6 +650,24 @@ func (s *allRepos) Repos(ctx context.Context, after string) iter.Seq2[string, er
 	defer s.mu.Unlock()
 	names := slices.Compact(slices.Sorted(slices.Values(s.names)))
 	return yieldAll(slices.DeleteFunc(names, func(name string) bool { return name <= after }))
+}
+
+// ownOrder describes by digest.
+type ownOrder struct{ base }
+
+func (s ownOrder) Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
+	return s.Store.Describe(ctx, repo, slices.Sorted(slices.Values(dgsts)))
+}
+
+// classless describes all as if nothing was ever archived.
+type classless struct{ base }
+
+func (s classless) Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
+	recs, err := s.Store.Describe(ctx, repo, dgsts)
+	for i := range recs {
+		recs[i].StorageClass, recs[i].ArchivedAt = manifest.Standard, time.Time{}
+	}
+	return recs, err
 }
 
 type denseStat struct{ base }

@@ -1,6 +1,7 @@
 package manifesttest
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -172,6 +173,60 @@ var readClauses = []clause{
 		}
 		if got, err := s.Stat(k.Context(), repo, nil); err != nil || len(got) != 0 {
 			k.Errorf("Stat of nothing = %d descriptors, %v", len(got), err)
+		}
+	}},
+	{"Describe tells what Get does but for Raw, in the order asked, with zero for what is not there", func(k *kit) {
+		s, ok := k.s.(manifest.Describer)
+		if !ok {
+			k.Skip("the store is no manifest.Describer")
+		}
+		a := doc{name: "a", subject: absentSubject, typ: "t/a", blobs: []digest.Digest{blobOf("1"), blobOf("2")}}.record()
+		b, c := index("b", a), doc{name: "c", sha512: true}.record()
+		k.put(a, b, c)
+		k.apply(manifest.Change{Put: []manifest.Record{a}, At: day2})
+		err := k.s.Apply(k.Context(), repo, manifest.Change{Classes: []manifest.ClassMove{{Digest: c.Desc.Digest, To: manifest.Archive}}, At: day2})
+		if err != nil && !errors.Is(err, manifest.ErrUnsupported) {
+			k.Fatal(err)
+		}
+		ask := []digest.Digest{b.Desc.Digest, absentSubject, c.Desc.Digest, a.Desc.Digest, b.Desc.Digest}
+		for range 2 { // the second time after the results were written to
+			got, err := s.Describe(k.Context(), repo, ask)
+			if err != nil || len(got) != len(ask) {
+				k.Fatalf("Describe of %d digests returns %d records, %v", len(ask), len(got), err)
+			}
+			for i, dgst := range ask {
+				var want manifest.Record
+				if dgst != absentSubject {
+					if want, err = k.s.Get(k.Context(), repo, dgst); err != nil {
+						k.Fatal(err)
+					}
+					want.Raw = nil
+				}
+				d := diff(got[i], want)
+				if d == "" && (got[i].Raw != nil || got[i].StorageClass != want.StorageClass || !got[i].ArchivedAt.Equal(want.ArchivedAt)) {
+					d = fmt.Sprintf("is %+v, want %+v", got[i], want)
+				}
+				if d != "" {
+					k.Errorf("Describe, record %d: %s", i, d)
+				}
+			}
+			for _, rec := range got {
+				for j := range rec.Manifests {
+					rec.Manifests[j] = "x"
+				}
+				for j := range rec.Blobs {
+					rec.Blobs[j] = "x"
+				}
+				for key := range rec.Desc.Annotations {
+					rec.Desc.Annotations[key] = "x"
+				}
+			}
+		}
+		for what, ask := range map[string][]digest.Digest{"nothing": nil, "what is in another repository": digests(a)} {
+			got, err := s.Describe(k.Context(), otherRepo, ask)
+			if err != nil || len(got) != len(ask) || len(got) > 0 && got[0].Desc.Digest != "" {
+				k.Errorf("Describe of %s = %+v, %v", what, got, err)
+			}
 		}
 	}},
 	{"Repos lists the repositories that hold a manifest", func(k *kit) {

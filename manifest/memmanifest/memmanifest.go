@@ -23,8 +23,8 @@ import (
 )
 
 // Store implements [manifest.Store], [manifest.Catalog], [manifest.Stater],
-// [manifest.Counter], [manifest.Outbox], referrers.Index and referrers.JSONIndex. It must not be copied
-// after its first use.
+// [manifest.Describer], [manifest.Counter], [manifest.Outbox], referrers.Index
+// and referrers.JSONIndex. It must not be copied after its first use.
 type Store struct {
 	// MissingBlobs returns those of dgsts that repo lacks. Apply calls it for
 	// RequireBlobs, on its own goroutine, while no other change of repo and no
@@ -50,6 +50,7 @@ var _ interface {
 	manifest.Store
 	manifest.Catalog
 	manifest.Stater
+	manifest.Describer
 	manifest.Counter
 	manifest.Outbox
 } = (*Store)(nil)
@@ -199,6 +200,26 @@ func (s *Store) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([
 			}
 		}
 	})
+	return out, nil
+}
+
+// Describe implements [manifest.Describer].
+func (s *Store) Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	entries := make([]*entry, len(dgsts))
+	s.read(repo, func(r *repository) {
+		for i, d := range dgsts {
+			entries[i], _ = r.manifests.get(string(d))
+		}
+	})
+	out := make([]manifest.Record, len(dgsts))
+	for i, e := range entries {
+		if e != nil {
+			out[i] = e.listed()
+		}
+	}
 	return out, nil
 }
 

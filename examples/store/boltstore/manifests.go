@@ -29,6 +29,8 @@ var _ interface {
 	manifest.Store
 	manifest.Catalog
 	manifest.Stater
+	manifest.Describer
+	manifest.Counter
 	manifest.Outbox
 	referrers.JSONIndex
 } = (*Manifests)(nil)
@@ -225,6 +227,47 @@ func (m *Manifests) Stat(ctx context.Context, repo string, dgsts []digest.Digest
 		return nil, manifestError("stat", repo, "", err)
 	}
 	return out, nil
+}
+
+// Describe implements [manifest.Describer].
+func (m *Manifests) Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
+	out := make([]manifest.Record, len(dgsts))
+	prefix := name(repo)
+	err := m.db.view(ctx, func(t *tx) error {
+		for i, d := range dgsts {
+			s, _, err := t.record(prefix, d)
+			if err != nil {
+				return err
+			}
+			out[i] = s.Record
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, manifestError("describe", repo, "", err)
+	}
+	return out, nil
+}
+
+// Count implements [manifest.Counter]: it passes over the keys of the repository.
+func (m *Manifests) Count(ctx context.Context, repo string, dgst digest.Digest) (manifests, tags int, err error) {
+	prefix := name(repo)
+	err = m.db.view(ctx, func(t *tx) error {
+		for range t.heads(manifestRows, prefix, prefix) {
+			manifests++
+		}
+		if row, ok := appendDigest(prefix, dgst); ok {
+			row = append(row, tagMark)
+			for range t.under(manifestRows, row, row) {
+				tags++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, manifestError("count", repo, string(dgst), err)
+	}
+	return manifests, tags, nil
 }
 
 // Manifests implements [manifest.Reader].

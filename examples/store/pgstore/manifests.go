@@ -14,14 +14,16 @@ import (
 	"github.com/wharfage/wharfage/referrers"
 )
 
-// Manifests implements [manifest.Store], [manifest.Catalog], [manifest.Stater],
-// [manifest.Outbox] and [referrers.JSONIndex].
+// Manifests implements [manifest.Store], all of its optional abilities, and
+// [referrers.JSONIndex].
 type Manifests struct{ db *DB }
 
 var _ interface {
 	manifest.Store
 	manifest.Catalog
 	manifest.Stater
+	manifest.Describer
+	manifest.Counter
 	manifest.Outbox
 	referrers.JSONIndex
 } = (*Manifests)(nil)
@@ -112,6 +114,30 @@ func (m *Manifests) Stat(ctx context.Context, repo string, dgsts []digest.Digest
 	out := make([]ocispec.Descriptor, len(dgsts))
 	for i, d := range dgsts {
 		out[i] = have[d]
+	}
+	return out, nil
+}
+
+// Describe implements [manifest.Describer].
+func (m *Manifests) Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
+	out := make([]manifest.Record, len(dgsts))
+	// Each place has a row of its own, so that those for one digest share nothing.
+	rows, err := m.db.pool.Query(ctx, `select `+facts+`, place from unnest($2::text[]) with ordinality as asked (digest, place)
+		join manifest using (digest) where repo = $1`, repo, texts(dgsts))
+	if err == nil {
+		defer rows.Close()
+		for rows.Next() {
+			var place int
+			rec, err := record(rows, &place)
+			if err != nil {
+				return nil, manifestError("describe", repo, "", err)
+			}
+			out[place-1] = rec
+		}
+		err = rows.Err()
+	}
+	if err != nil {
+		return nil, manifestError("describe", repo, "", ended(ctx, err))
 	}
 	return out, nil
 }

@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/wharfage/wharfage/manifest"
 )
 
 // A statement that is prepared once is planned for any arguments after a while.
-// What a removal reads must not follow the size of the repository then.
-func TestARemovalReadsWhatItRemoves(t *testing.T) {
+// What a removal and a description read must not follow the size of the
+// repository then.
+func TestARemovalAndADescriptionReadWhatTheyName(t *testing.T) {
 	const others, removals = 20_000, 12
 	for _, mode := range []string{"auto", "force_generic_plan"} {
 		t.Run(mode, func(t *testing.T) {
@@ -45,6 +48,10 @@ func TestARemovalReadsWhatItRemoves(t *testing.T) {
 				index := document(fmt.Sprint("index ", n))
 				index.Manifests = append(index.Manifests, image.Desc.Digest)
 				apply(t, db, "r", manifest.Change{Put: []manifest.Record{image, index}, Tags: []manifest.TagMove{{Name: "t", To: image.Desc.Digest}}})
+				recs, err := db.Manifests().Describe(t.Context(), "r", []digest.Digest{index.Desc.Digest, digest.FromString("absent"), image.Desc.Digest})
+				if err != nil || len(recs) != 3 || recs[2].Desc.Digest != image.Desc.Digest {
+					t.Fatalf("Describe = %+v, %v", recs, err)
+				}
 				apply(t, db, "r", manifest.Change{Delete: []manifest.Removal{{Digest: index.Desc.Digest, IfUntagged: true}, {Digest: image.Desc.Digest, IfUnlisted: true}}})
 			}
 			read(&after)

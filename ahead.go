@@ -1,0 +1,70 @@
+package wharfage
+
+import (
+	"context"
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/wharfage/wharfage/manifest"
+)
+
+// ahead reads a listing some items at a time: few at first, since many readers
+// want no more than a page.
+func ahead[T any](listing iter.Seq2[T, error]) iter.Seq2[[]T, error] {
+	const first, most = 16, 512
+	return func(yield func([]T, error) bool) {
+		n := first
+		items := make([]T, 0, n)
+		for item, err := range listing {
+			if err != nil {
+				if len(items) == 0 || yield(items, nil) {
+					yield(nil, err)
+				}
+				return
+			}
+			if items = append(items, item); len(items) == n {
+				if !yield(items, nil) {
+					return
+				}
+				n = min(4*n, most)
+				items = make([]T, 0, n)
+			}
+		}
+		if len(items) > 0 {
+			yield(items, nil)
+		}
+	}
+}
+
+// withRecord is an item of a listing, and the manifest that it is about.
+type withRecord[T any] struct {
+	item   T
+	record manifest.Record // without Raw
+}
+
+// described looks up the manifests that a listing is about, many in one step.
+// Items about what is gone since are left out.
+func described[T any](ctx context.Context, r manifest.Reader, repo string, listing iter.Seq2[T, error], digestOf func(*T) digest.Digest) iter.Seq2[withRecord[T], error] {
+	return func(yield func(withRecord[T], error) bool) {
+		for items, err := range ahead(listing) {
+			var recs []manifest.Record
+			if err == nil {
+				dgsts := make([]digest.Digest, len(items))
+				for i := range items {
+					dgsts[i] = digestOf(&items[i])
+				}
+				recs, err = manifest.Describe(ctx, r, repo, dgsts)
+			}
+			if err != nil {
+				yield(withRecord[T]{}, err)
+				return
+			}
+			for i, rec := range recs {
+				if rec.Desc.Digest != "" && !yield(withRecord[T]{items[i], rec}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
