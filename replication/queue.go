@@ -19,11 +19,10 @@ type Job struct {
 	Repo   string        `json:"repository"`
 	Digest digest.Digest `json:"digest,omitempty"` // "" of a deletion that does not tell what its tags named
 	Action Action        `json:"action"`
-	Tags   []string      `json:"tags,omitempty"`    // that were moved or removed
-	Whole  bool          `json:"whole,omitempty"`   // Copy: with all tags that it has; Delete: the image, with all tags
-	At     time.Time     `json:"at,omitzero"`       // of the change
-	Via    []string      `json:"via,omitempty"`     // what the change came through, as [manifest.Change].Via, with the source
-	Relay  bool          `json:"relayed,omitempty"` // the change was itself a copy
+	Tags   []string      `json:"tags,omitempty"`  // that were moved or removed
+	Whole  bool          `json:"whole,omitempty"` // copy: with all tags that it has; delete: the image, with all its tags
+	At     time.Time     `json:"at,omitzero"`     // of the change
+	Via    []string      `json:"via,omitempty"`   // what the change has come through, the source last; see [manifest.Change].Via
 }
 
 // Action is what a Job is to do.
@@ -31,8 +30,8 @@ type Action string
 
 // The actions.
 const (
-	Copy   Action = "copy"
-	Delete Action = "delete"
+	ActionCopy   Action = "copy"
+	ActionDelete Action = "delete"
 )
 
 // State is where a job stands.
@@ -40,24 +39,26 @@ type State string
 
 // The states.
 const (
-	Waiting State = "waiting" // for a worker, or for its next attempt
-	Running State = "running" // leased, even if the lease has expired since
-	Done    State = "done"
-	Dead    State = "dead" // given up: it waits for somebody to replay it
+	StateWaiting State = "waiting" // for a worker, or for its next attempt
+	StateRunning State = "running" // leased, even if the lease has expired since
+	StateDone    State = "done"
+	StateDead    State = "dead" // given up: it waits for somebody to replay it
 )
 
-// Entry is a job in a queue.
+// Entry is a job in a queue. One that is Running is also the right to run it until
+// its Due: a lease. Token goes up with each lease of any job of a queue, so that what
+// comes late from a worker that was thought dead can be told from what counts.
 type Entry struct {
 	Job      Job       `json:"job"`
-	Number   uint64    `json:"number"` // by the order of Add, from 1
+	Number   uint64    `json:"number"` // in the order of Add, from 1
 	State    State     `json:"state"`
-	Attempts int       `json:"attempts"`          // begun
-	Due      time.Time `json:"due,omitzero"`      // Waiting: not before; Running: when the lease expires
-	EndedAt  time.Time `json:"endedAt,omitzero"`  // Done and Dead
+	Attempts int       `json:"attempts"`          // begun since it was added or replayed
+	Due      time.Time `json:"due,omitzero"`      // waiting: not before; running: when the lease expires
+	EndedAt  time.Time `json:"endedAt,omitzero"`  // done and dead
 	Failure  Failure   `json:"failure,omitzero"`  // of the last attempt that has failed
-	Owner    string    `json:"owner,omitempty"`   // Running
-	Token    uint64    `json:"token,omitempty"`   // Running
-	Outcome  string    `json:"outcome,omitempty"` // Done: what was done, for people
+	Owner    string    `json:"owner,omitempty"`   // running
+	Token    uint64    `json:"token,omitempty"`   // running
+	Outcome  string    `json:"outcome,omitempty"` // done: what was done, for people
 }
 
 // Failure is why an attempt has failed.
@@ -65,11 +66,6 @@ type Failure struct {
 	Code   FailureCode `json:"code"`
 	Detail string      `json:"detail,omitempty"`
 }
-
-// Lease is the right to run a job until its Due. Token goes up with each lease of any
-// job of a queue, so that what comes late from a worker that was thought dead can be
-// told from what is meant.
-type Lease = Entry
 
 // LeaseRequest asks for jobs.
 type LeaseRequest struct {
@@ -115,28 +111,29 @@ func (e *StaleError) Unwrap() error { return ErrStale }
 //   - Slices in results belong to the caller; those in arguments stay the caller's.
 //   - Errors may carry context, and are found with errors.Is.
 type Queue interface {
-	// Add adds jobs, all or none. One whose ID is there already, in whatever state, is
+	// Add adds jobs, all or none, due at now. One whose ID is there already, in whatever state, is
 	// left as it is.
 	Add(ctx context.Context, now time.Time, jobs ...Job) error
 
-	// Lease returns jobs that may run now and makes them Running, the one that has been
-	// due for longest first for each destination, and all destinations in turn: a job that waits and
-	// is due, or one whose lease has expired, of a destination that is not paused. Each
-	// counts as an attempt. No job is leased to two at once, unless a lease expires.
-	// None is no error.
-	Lease(ctx context.Context, r LeaseRequest) ([]Lease, error)
+	// Lease returns jobs that may run now, and makes them running: those that wait and
+	// are due, or whose lease has expired, of destinations that are not paused. The next
+	// one is always of the destination with the fewest that run, of these the one that has been
+	// due for longest, and then the one that was added first; so a destination that is
+	// slow, or behind, keeps no other waiting. Each counts as an attempt. None is no
+	// error.
+	Lease(ctx context.Context, r LeaseRequest) ([]Entry, error)
 
 	// Extend sets until when a lease is valid, also of one that has expired if nobody has
 	// the job since. *StaleError.
-	Extend(ctx context.Context, l Lease, until time.Time) error
+	Extend(ctx context.Context, lease Entry, until time.Time) error
 
 	// Done ends a job. A queue may forget those that ended long ago, but keeps the last
 	// 1,000 at least. *StaleError.
-	Done(ctx context.Context, l Lease, now time.Time, outcome string) error
+	Done(ctx context.Context, lease Entry, now time.Time, outcome string) error
 
-	// Fail ends an attempt: the job is due again at retryAt, or Dead if that is zero.
+	// Fail ends an attempt: the job is due again at retryAt, or dead if that is zero.
 	// *StaleError.
-	Fail(ctx context.Context, l Lease, now time.Time, f Failure, retryAt time.Time) error
+	Fail(ctx context.Context, lease Entry, now time.Time, f Failure, retryAt time.Time) error
 
 	Board
 }
@@ -148,10 +145,10 @@ type Board interface {
 	// never short without one.
 	Entries(ctx context.Context, f EntryFilter, after uint64) iter.Seq2[Entry, error]
 
-	// Replay makes a Dead job wait again, due at now, with no attempts. ErrNoJob.
+	// Replay makes a dead job wait again, due at now, with no attempts. ErrNoJob.
 	Replay(ctx context.Context, id string, now time.Time) error
 
-	// Discard forgets a Dead job. ErrNoJob.
+	// Discard forgets a dead job. ErrNoJob.
 	Discard(ctx context.Context, id string) error
 
 	// SetPaused stops or resumes the leasing of jobs to a destination. Those that run
@@ -170,7 +167,7 @@ type EntryFilter struct {
 	State  State
 }
 
-// Match tells whether an entry is selected.
+// Match tells whether an entry is selected. It is for queues.
 func (f *EntryFilter) Match(e *Entry) bool {
 	return (f.Repo == "" || f.Repo == e.Job.Repo) && (f.Digest == "" || f.Digest == e.Job.Digest) &&
 		(f.To == Registry{} || f.To == e.Job.To) && (f.State == "" || f.State == e.State)

@@ -78,5 +78,7 @@ func TestVectors(t *testing.T) {
 		t.Run("replication-scenarios/"+c.ID, c.run)
 	}
 }
+
 type scenarioCase struct{ ID string }
+
 func (c scenarioCase) run(t *testing.T) {}
