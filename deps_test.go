@@ -51,6 +51,12 @@ var arrows = map[string]map[string]string{
 		"manifest":  "what is copied",
 		"referrers": "what is copied along",
 	},
+	"replication/replicationtest": {
+		"blob":        "what a side holds",
+		"manifest":    "what a side holds",
+		"referrers":   "what a side lists",
+		"replication": "the contract it checks",
+	},
 	"scan/scantest": {"scan": "its contract"},
 	"wharfagetest": {
 		"":                      "the Handler whose word it checks",

@@ -16,6 +16,9 @@ import (
 // Source is a registry that is read. Nothing that it answers is believed: who
 // reads from it verifies each byte.
 type Source struct {
+	// Registry names the registry, as its host does. A Source and a Target of one name
+	// are one registry, so that blobs can be mounted. "" is unlike any other.
+	Registry  string
 	Blobs     BlobReader
 	Manifests ManifestReader
 	Referrers referrers.Index // nil means that nothing refers to anything
@@ -44,11 +47,15 @@ type ManifestReader interface {
 //
 // Abilities of Blobs, found by [blob.As]: a [Receiver] is handed everything; else a
 // [blob.Reader] is asked first for what it has, by its Stat, and a [blob.Mounter] to
-// share it. [blob.Uploads] takes long blobs in parts, which a later run continues.
+// share it. [blob.Uploads] takes long blobs in parts, which a later run continues; it goes
+// before a Receiver if the [Copier] has a [Journal].
 //
 // Abilities of Manifests: [manifest.Stater] to ask for many at once, [Remover] for
 // deletions.
 type Target struct {
+	// Registry is that of Source. It also tells targets apart: what goes to one at once
+	// is transferred once, and a [Journal] knows its sessions by it. "" means that Blobs does.
+	Registry  string
 	Blobs     blob.Writer
 	Manifests ManifestWriter
 	// Referrers is what refers to a manifest there already. nil means unknown.

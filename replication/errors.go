@@ -2,6 +2,7 @@ package replication
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -27,3 +28,38 @@ type TemporaryError struct {
 
 func (e *TemporaryError) Error() string { return e.Err.Error() }
 func (e *TemporaryError) Unwrap() error { return e.Err }
+
+// Side is the registry that an [Error] is about.
+type Side string
+
+// The sides.
+const (
+	SideSource Side = "source"
+	SideTarget Side = "target"
+)
+
+// Error says which operation failed, on which side and on what. It unwraps to the
+// cause.
+type Error struct {
+	Op     string // "resolve", "get", "push", "copy blob", "list tags" …
+	Side   Side   // "" if it is about both, or neither
+	Repo   string
+	Object string // a digest or a tag, "" for the repository as a whole
+	Err    error
+}
+
+func (e *Error) Error() string {
+	s := e.Op
+	if e.Object != "" {
+		s += " " + e.Object
+	}
+	if e.Repo != "" {
+		s += " in " + e.Repo
+	}
+	if e.Side != "" {
+		s += fmt.Sprintf(" (%s)", e.Side)
+	}
+	return fmt.Sprintf("%s: %v", s, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
