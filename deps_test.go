@@ -47,10 +47,14 @@ var arrows = map[string]map[string]string{
 		"referrers":      "results are referrers of the image",
 	},
 	"replication": {
-		"blob":      "what is copied",
-		"manifest":  "what is copied",
-		"referrers": "what is copied along",
+		"blob":                "what is copied",
+		"events":              "a copy has an event at its destination",
+		"internal/strictjson": "configurations are read strictly",
+		"manifest":            "what is copied",
+		"referrers":           "what is copied along",
 	},
+	"replication/memqueue":  {"replication": "its contract"},
+	"replication/queuetest": {"replication": "the contract it checks"},
 	"replication/replicationtest": {
 		"blob":        "what a side holds",
 		"manifest":    "what a side holds",

@@ -8,49 +8,22 @@ import (
 	"github.com/wharfage/wharfage/manifest"
 )
 
-// forgetEvery is how many changes are delivered before the outbox is told.
-const forgetEvery = 100
-
-// Drain delivers what is in an outbox, oldest first, and makes it forget what was
-// delivered. It ends when there is no more, or at the first error: of deliver, after
-// which the event is still there, with those of the same Change before it, or of the
-// outbox. Call it again and again, in one place at a time; an event may be delivered
-// twice, if the process ends between a delivery and the outbox's knowing of it.
+// Drain delivers the events of what is in an outbox, as [manifest.Drain] does: for
+// those who tell of events and of nothing else. It ends at the first error of deliver,
+// after which the event is still there, with those of the same Change before it.
 //
 // It returns how many events were delivered.
 func Drain(ctx context.Context, box manifest.Outbox, from Origin, deliver func(context.Context, Event) error) (n int, err error) {
-	done, changes := "", 0
-	forget := func(ctx context.Context) error {
-		if changes == 0 {
-			return nil
-		}
-		changes = 0
-		return box.Forget(ctx, done)
-	}
-	// What was delivered is forgotten also when ctx has ended.
-	defer func() {
-		if failed := forget(context.WithoutCancel(ctx)); err == nil {
-			err = failed
-		}
-	}()
-	for c, err := range box.Events(ctx, "") {
-		if err != nil {
-			return n, err
-		}
+	err = manifest.Drain(ctx, box, func(ctx context.Context, c manifest.Committed) error {
 		for _, e := range from.Events(c) {
 			if err := deliver(ctx, e); err != nil {
-				return n, err
+				return err
 			}
 			n++
 		}
-		done = c.Position
-		if changes++; changes == forgetEvery {
-			if err := forget(ctx); err != nil {
-				return n, err
-			}
-		}
-	}
-	return n, nil
+		return nil
+	})
+	return n, err
 }
 
 // Fanout hands events to subscribers in this process, and never waits. The zero

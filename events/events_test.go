@@ -216,7 +216,7 @@ func filled(t testing.TB, n int) *memmanifest.Store {
 // TestDrainLosesNothing: whatever delivery fails, each event is delivered in order,
 // and again only if it is of the Change that was under way.
 func TestDrainLosesNothing(t *testing.T) {
-	const changes = 2*forgetEvery + 20
+	const changes = 220 // more than twice what is forgotten at once
 	s := filled(t, changes)
 	broken := errors.New("broken")
 	var got []string

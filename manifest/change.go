@@ -40,6 +40,11 @@ type Change struct {
 	// Cause is what the change was made for. It is for those who read the event, too.
 	Cause Cause `json:",omitempty"`
 
+	// Via names the registries that a copy has come through, the one where it was
+	// pushed first. Who relays copies sends none to where it has been. It is for those
+	// who read the event, as well.
+	Via []string `json:",omitempty"`
+
 	// At is recorded as PushedAt, TouchedAt, MovedAt, ArchivedAt and RestoredAt. Zero
 	// records "unknown".
 	At time.Time

@@ -30,3 +30,44 @@ type Committed struct {
 	Position string // opaque
 	Event
 }
+
+// forgetEvery is how many changes are delivered before the outbox is told.
+const forgetEvery = 100
+
+// Drain delivers what is in an outbox, oldest first, and makes it forget what was
+// delivered. It ends when there is no more, or at the first error: of deliver, after
+// which the change is still there, or of the outbox. Call it again and again, in one
+// place at a time: all who are to know of changes are told by one deliver. A change
+// may be delivered twice, if the process ends between a delivery and the outbox's knowing
+// of it.
+func Drain(ctx context.Context, box Outbox, deliver func(context.Context, Committed) error) (err error) {
+	done, changes := "", 0
+	forget := func(ctx context.Context) error {
+		if changes == 0 {
+			return nil
+		}
+		changes = 0
+		return box.Forget(ctx, done)
+	}
+	// What was delivered is forgotten also when ctx has ended.
+	defer func() {
+		if failed := forget(context.WithoutCancel(ctx)); err == nil {
+			err = failed
+		}
+	}()
+	for c, err := range box.Events(ctx, "") {
+		if err != nil {
+			return err
+		}
+		if err := deliver(ctx, c); err != nil {
+			return err
+		}
+		done = c.Position
+		if changes++; changes == forgetEvery {
+			if err := forget(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -63,8 +63,9 @@ type PushRequest struct {
 	// New refuses, with ErrUnchanged, what is there already with all of Tags: so does
 	// ECR's PutImage. Else that is a success, as the OCI specification has it.
 	New bool
-	// Cause is that of the Change.
+	// Cause and Via are those of the Change.
 	Cause Cause
+	Via   []string
 }
 
 // Pushed is what became of a PushRequest.
@@ -118,7 +119,7 @@ func (p *Pusher) push(ctx context.Context, repo string, in PushRequest) (Pushed,
 	if err := p.checkContent(ctx, repo, m, &rec); err != nil {
 		return Pushed{}, err
 	}
-	c := Change{Cause: in.Cause, At: p.now(), RequireBlobs: m.required(rec.Blobs), RequireManifests: rec.Manifests}
+	c := Change{Cause: in.Cause, Via: in.Via, At: p.now(), RequireBlobs: m.required(rec.Blobs), RequireManifests: rec.Manifests}
 	if p.Sparse {
 		c.RequireManifests = nil
 	}

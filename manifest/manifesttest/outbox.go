@@ -126,7 +126,7 @@ func showEvent(e manifest.Event) string {
 	if !c.At.IsZero() {
 		at = c.At.UTC().String()
 	}
-	fmt.Fprintf(&b, " cause %q at %s", c.Cause, at)
+	fmt.Fprintf(&b, " cause %q via %q at %s", c.Cause, c.Via, at)
 	return b.String()
 }
 
@@ -171,7 +171,7 @@ func life() []manifest.Event {
 		{Repo: repo, Change: manifest.Change{Tags: move("a", "", ""), Known: []manifest.Record{{Desc: two.Desc, Subject: absentSubject}}}},
 		{Repo: otherRepo, Change: manifest.Change{Delete: []manifest.Removal{{Digest: d2, IfUntagged: true}, {Digest: d1, IfUnlisted: true, Cutoff: day2}}, At: day2}}, // which empties it
 		{Repo: repo, Change: manifest.Change{Put: []manifest.Record{image("3")}, Tags: move("c", d2, ""), Delete: []manifest.Removal{{Digest: parent.Desc.Digest}, {Digest: d1}}, At: day2}},
-		{Repo: otherRepo, Change: manifest.Change{Put: []manifest.Record{two}, Tags: move("a", d2, ""), Cause: manifest.CauseReplication}},
+		{Repo: otherRepo, Change: manifest.Change{Put: []manifest.Record{two}, Tags: move("a", d2, ""), Cause: manifest.CauseReplication, Via: []string{"a", "b"}}},
 	}
 }
 

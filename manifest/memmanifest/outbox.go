@@ -124,5 +124,6 @@ func own(c manifest.Change) manifest.Change {
 	c.Tags = slices.Clone(c.Tags)
 	c.Classes = slices.Clone(c.Classes)
 	c.Delete = slices.Clone(c.Delete)
+	c.Via = slices.Clone(c.Via)
 	return c
 }
