@@ -16,6 +16,7 @@ require (
 	github.com/regclient/regclient v0.11.7
 	github.com/wharfage/wharfage v0.0.0
 	go.etcd.io/bbolt v1.5.0
+	golang.org/x/net v0.59.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 	oras.land/oras-go/v2 v2.6.4
