@@ -38,6 +38,8 @@ func TestRequests(t *testing.T) {
 			replication.CopyOptions{Referrers: replication.AllReferrers}, 5009 + 4 + 2000, 5 + 2000},
 		{"index of 20 platforms and 8 layers", func(g registry) ocispec.Descriptor { return g.platforms(from, 20, 8, "v1") },
 			replication.CopyOptions{}, 582 + 2, 2},
+		{"index whose children may have referrers", func(g registry) ocispec.Descriptor { return g.platforms(from, 3, 2, "v1") },
+			replication.CopyOptions{Referrers: 1}, 2*4 + 3*9 + 2 + 2*4 + 1, 2 + 1 + 2*4},
 		{"image without referrers", func(g registry) ocispec.Descriptor { return g.image(from, []string{"a", "b"}, "v1") },
 			replication.CopyOptions{Referrers: 1}, 2 + 2 + 2 + 9, 5},
 	} {
@@ -393,10 +395,20 @@ func TestImmutableTagIsKept(t *testing.T) {
 	image := src.image(from, []string{"new"}, "v1")
 	target := dst.target()
 	local := target.Manifests.(replication.LocalManifests)
-	local.Pusher = &manifest.Pusher{Store: dst.manifests, MoveTag: manifest.TagMutability{Mode: manifest.Immutable}.MoveTag}
 	target.Manifests = local
 	var copier replication.Copier
-	for range 2 {
+	immutable := manifest.TagMutability{Mode: manifest.Immutable}.MoveTag
+	for _, refuse := range []func(ctx context.Context, repo, tag string, from, to digest.Digest) error{
+		immutable, immutable,
+		func(ctx context.Context, repo, tag string, from, to digest.Digest) error { // for a reason that is not told
+			if immutable(ctx, repo, tag, from, to) != nil {
+				return errTap
+			}
+			return nil
+		},
+	} {
+		local.Pusher = &manifest.Pusher{Store: dst.manifests, MoveTag: refuse}
+		target.Manifests = local
 		got, err := copier.Copy(ctx, src.source(), from, "v1", target, to, replication.CopyOptions{Tags: []string{"v1", "v2"}})
 		if err != nil {
 			t.Fatal(err)
