@@ -116,7 +116,7 @@ func TestWrongAnswers(t *testing.T) {
 		"failure":                          {answer(500, nil, ""), getEmpty, []error{replication.ErrUnavailable}, true, "500"},
 		"no such method":                   {answer(501, nil, ""), getEmpty, []error{errors.ErrUnsupported}, false, "501"},
 		"connection dropped":               {dropped, getEmpty, []error{replication.ErrUnavailable}, true, ""},
-		"redirects for ever":               {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", 307) }, getEmpty, []error{replication.ErrUnavailable}, false, "redirect"},
+		"redirects for ever":               {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusTemporaryRedirect) }, getEmpty, []error{replication.ErrUnavailable}, false, "redirect"},
 		"a code that is none":              {answer(400, nil, errorBody("\x1b[31m", strings.Repeat("é", 1000))), getEmpty, nil, false, strings.Repeat("é", 200) + "…"},
 		"an error of a megabyte":           {answer(400, nil, strings.Repeat("[", 1<<20)), getEmpty, nil, false, "400"},
 		"tags: no JSON":                    {answer(200, nil, "<html>"), tagsOf, []error{replication.ErrContent}, false, "no list"},
