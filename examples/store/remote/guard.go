@@ -3,7 +3,6 @@ package remote
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -56,7 +55,7 @@ func (g *Guard) dialer(address string) *net.Dialer {
 			if err == nil && isPublic(a.Addr()) {
 				return nil
 			}
-			return fmt.Errorf("%s: %w", resolved, ErrAddress)
+			return ErrAddress
 		}
 	}
 	return d

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -117,7 +116,7 @@ func TestWrongAnswers(t *testing.T) {
 		"failure":                          {answer(500, nil, ""), getEmpty, []error{replication.ErrUnavailable}, true, "500"},
 		"no such method":                   {answer(501, nil, ""), getEmpty, []error{errors.ErrUnsupported}, false, "501"},
 		"connection dropped":               {dropped, getEmpty, []error{replication.ErrUnavailable}, true, ""},
-		"redirects for ever":               {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", 307) }, getEmpty, []error{replication.ErrUnavailable}, false, "redirect"},
+		"redirects for ever":               {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusTemporaryRedirect) }, getEmpty, []error{replication.ErrUnavailable}, false, "redirect"},
 		"a code that is none":              {answer(400, nil, errorBody("\x1b[31m", strings.Repeat("é", 1000))), getEmpty, nil, false, strings.Repeat("é", 200) + "…"},
 		"an error of a megabyte":           {answer(400, nil, strings.Repeat("[", 1<<20)), getEmpty, nil, false, "400"},
 		"tags: no JSON":                    {answer(200, nil, "<html>"), tagsOf, []error{replication.ErrContent}, false, "no list"},
@@ -154,23 +153,23 @@ func TestWrongAnswers(t *testing.T) {
 	}
 }
 
-// A listing that gets longer with each page ends at a bound.
-func TestGrowingPages(t *testing.T) {
-	if testing.Short() {
-		t.Skip("makes two million tags")
-	}
-	var requests atomic.Int64
-	err := tagsOf(serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n := requests.Add(1)
-		w.Header().Set("Link", fmt.Sprintf(`</v2/a/b/tags/list?p=%d>; rel="next"`, n))
-		var b bytes.Buffer
-		for i := range 1000 << n {
-			fmt.Fprintf(&b, `,"%d-%d"`, n, i)
-		}
-		fmt.Fprintf(w, `{"tags":[%s]}`, b.Bytes()[1:])
-	})))
-	if !errors.Is(err, replication.ErrContent) || requests.Load() > 11 {
-		t.Errorf("after %d pages: %v", requests.Load(), err)
+// A listing that gets longer with each page, or has pages for ever, ends at a bound.
+func TestEndlessListings(t *testing.T) {
+	for name, c := range map[string]struct{ grows, least, most int }{"grows": {2, 10, 25}, "does not": {1, maxPages, maxPages}} {
+		t.Run(name, func(t *testing.T) {
+			requests, fresh := 0, 1
+			r := fake(func(req *http.Request) *http.Response {
+				requests++
+				return text(200, "{}", "Link", fmt.Sprintf(`</v2/a/b/tags/list?p=%d>; rel="next"`, requests))
+			})
+			err := r.pages(t.Context(), of(http.MethodGet, "a/b", "tags/list", ""), maxPage, func([]byte) (int, error) {
+				fresh *= c.grows
+				return fresh, nil
+			})
+			if !errors.Is(err, replication.ErrContent) || requests < c.least || requests > c.most {
+				t.Errorf("after %d pages: %v", requests, err)
+			}
+		})
 	}
 }
 

@@ -142,7 +142,11 @@ func (m *Manifests) Stat(ctx context.Context, repo string, dgsts []digest.Digest
 func (m *Manifests) Push(ctx context.Context, repo string, in manifest.PushRequest) (manifest.Pushed, error) {
 	done, err := m.pushAll(ctx, repo, in)
 	if err != nil {
-		return manifest.Pushed{}, manifestError("push", repo, strings.Join(append(in.Tags, string(in.Digest))[:1], ""), err)
+		object := string(in.Digest)
+		if len(in.Tags) > 0 {
+			object = in.Tags[0]
+		}
+		return manifest.Pushed{}, manifestError("push", repo, object, err)
 	}
 	return done, nil
 }
