@@ -50,9 +50,11 @@ func failureOf(err error) (f Failure, again bool) {
 		f.Code = FailureUnavailable
 	case errors.Is(err, ErrContent):
 		f.Code = FailureContent
-	case errors.Is(err, manifest.ErrInvalid), errors.Is(err, manifest.ErrTooLarge), errors.Is(err, manifest.ErrUnsupported):
+	case errors.Is(err, manifest.ErrInvalid), errors.Is(err, manifest.ErrTooLarge):
 		f.Code, again = FailureContent, temporary
-	case errors.Is(err, blob.ErrNotFound), errors.Is(err, manifest.ErrNotFound), errors.Is(err, manifest.ErrMissing):
+	case errors.Is(err, errors.ErrUnsupported):
+		again = temporary
+	case errors.Is(err, blob.ErrNotFound), manifest.IsNotFound(err), errors.Is(err, manifest.ErrMissing):
 		f.Code = FailureLayer
 	case ok && conflict.Parent != "":
 		f.Code = FailureReferenced

@@ -79,6 +79,3 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-type scenarioCase struct{ ID string }
-
-func (c scenarioCase) run(t *testing.T) {}
