@@ -39,7 +39,7 @@ type Replicator struct {
 	Copier *Copier
 
 	// Relay copies what came by a copy on, to where it has not been: for registries in a
-	// chain or a ring. Without it a push is copied once, and no copy starts another, as
+	// chain or a ring, each of which has a tag from one side only. Without it a push is copied once, and no copy starts another, as
 	// ECR has it. Deletions are never relayed.
 	Relay bool
 

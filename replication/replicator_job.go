@@ -25,7 +25,7 @@ func (r *Replicator) Do(ctx context.Context, job Job) (outcome string, err error
 		return "", err
 	}
 	x := attempt{r: r, job: job, d: d, repo: job.Repo}
-	x.landing = newLanding(d.Manifests, job.Via)
+	x.landing = newLanding(d.Manifests, job)
 	x.d.Manifests = x.landing
 	if x.d.Registry == "" {
 		x.d.Registry = job.To.String()

@@ -18,7 +18,7 @@ import (
 // and so comes back.
 type landing struct {
 	ManifestWriter
-	via    []string
+	job    Job
 	get    getter          // nil if nobody can tell what is in the archive
 	stater manifest.Stater // nil if there is none
 
@@ -36,8 +36,8 @@ type arrival struct {
 	tags   []string
 }
 
-func newLanding(m ManifestWriter, via []string) *landing {
-	l := &landing{ManifestWriter: m, via: via}
+func newLanding(m ManifestWriter, job Job) *landing {
+	l := &landing{ManifestWriter: m, job: job}
 	l.get, _ = blob.As[getter](m)
 	l.stater, _ = blob.As[manifest.Stater](m)
 	return l
@@ -45,14 +45,18 @@ func newLanding(m ManifestWriter, via []string) *landing {
 
 // Push implements [ManifestWriter].
 func (l *landing) Push(ctx context.Context, repo string, in manifest.PushRequest) (manifest.Pushed, error) {
-	in.Via = l.via
+	dgst := in.Digest
+	if dgst == "" {
+		dgst = digest.FromBytes(in.Raw)
+	}
+	in.Via = l.job.Via
+	if dgst != l.job.Digest && len(in.Tags) == 0 {
+		// What is brought along may have come another way, on which it is not to be missed.
+		in.Via = in.Via[max(len(in.Via)-1, 0):]
+	}
 	done, err := l.ManifestWriter.Push(ctx, repo, in)
 	if err != nil {
 		return done, err
-	}
-	dgst := done.Record.Desc.Digest
-	if dgst == "" {
-		dgst = digest.FromBytes(in.Raw)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
