@@ -33,8 +33,9 @@ type FailureError struct {
 func (e *FailureError) Error() string { return fmt.Sprintf("%s: %v", e.Code, e.Err) }
 func (e *FailureError) Unwrap() error { return e.Err }
 
-// failureOf returns what is told of an error, and whether another attempt is of use.
-func failureOf(err error) (f Failure, again bool) {
+// FailureOf returns what is told of an error of [Replicator.Do], and whether another
+// attempt is of use. It is for other queues.
+func FailureOf(err error) (f Failure, again bool) {
 	const most = 500
 	f = Failure{Code: FailureInternal, Detail: err.Error()}
 	if len(f.Detail) > most {

@@ -153,14 +153,14 @@ func (r *Replicator) extend(ctx context.Context, e Entry, stop context.CancelCau
 }
 
 func (r *Replicator) fail(ctx context.Context, e Entry, why error, last bool) error {
-	f, again := failureOf(why)
+	f, again := FailureOf(why)
 	now := r.now()
 	var retryAt time.Time
 	switch {
 	case ctx.Err() != nil:
 		retryAt = now
 	case again && !last:
-		retryAt = now.Add(r.backoff(e.Attempts, why))
+		retryAt = now.Add(r.Wait(e.Attempts, why))
 	}
 	// Also when ctx has ended: others need not wait for the lease to expire.
 	err := r.Queue.Fail(context.WithoutCancel(ctx), e, now, f, retryAt)
@@ -170,7 +170,7 @@ func (r *Replicator) fail(ctx context.Context, e Entry, why error, last bool) er
 	e.Failure, e.State, e.Due = f, StateWaiting, retryAt
 	if retryAt.IsZero() {
 		e.State, e.EndedAt = StateDead, now
-		r.tellFailure(ctx, e.Job)
+		r.GaveUp(ctx, e.Job)
 	}
 	r.told(ctx, e)
 	return nil
@@ -191,8 +191,9 @@ func (r *Replicator) told(ctx context.Context, e Entry) {
 	}
 }
 
-// tellFailure is the event of a copy that is given up.
-func (r *Replicator) tellFailure(ctx context.Context, job Job) {
+// GaveUp tells the destination of a job that is dead, as Run does with those of the
+// Queue: for other queues.
+func (r *Replicator) GaveUp(ctx context.Context, job Job) {
 	d, err := r.Destinations(ctx, job.To)
 	if err != nil || d.Tell == nil || job.Action != ActionCopy {
 		return
@@ -208,9 +209,10 @@ func (r *Replicator) tellFailure(ctx context.Context, job Job) {
 	}
 }
 
-// backoff is doubled after each attempt, less a random part of up to a half, and not less
-// than what the error asks for.
-func (r *Replicator) backoff(attempts int, why error) time.Duration {
+// Wait returns how long to wait after so many attempts, the last of which has failed with
+// why: twice as long each time, less a random part of up to a half, and not less than why asks
+// for. It is for other queues.
+func (r *Replicator) Wait(attempts int, why error) time.Duration {
 	wait, most := orDefault(r.Backoff, time.Second), orDefault(r.MaxBackoff, 5*time.Minute)
 	for range attempts - 1 {
 		if wait *= 2; wait >= most {
