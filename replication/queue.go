@@ -21,8 +21,10 @@ type Job struct {
 	Action Action        `json:"action"`
 	Tags   []string      `json:"tags,omitempty"`  // that were moved or removed
 	Whole  bool          `json:"whole,omitempty"` // copy: with all tags that it has; delete: the image, with all its tags
-	At     time.Time     `json:"at,omitzero"`     // of the change
-	Via    []string      `json:"via,omitempty"`   // what the change has come through, the source last; see [manifest.Change].Via
+	// Deletes makes a copy that finds the image gone, after it has written, delete it.
+	Deletes bool      `json:"deletes,omitempty"`
+	At      time.Time `json:"at,omitzero"`   // of the change
+	Via     []string  `json:"via,omitempty"` // what the change has come through, the source last; see [manifest.Change].Via
 }
 
 // Action is what a Job is to do.

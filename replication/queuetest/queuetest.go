@@ -47,7 +47,7 @@ func at(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.
 func job(id string, to replication.Registry) replication.Job {
 	return replication.Job{
 		ID: id, To: to, Repo: "team/app", Digest: "sha256:" + "ab", Action: replication.ActionCopy, Tags: []string{"v1", "latest"},
-		Whole: true, At: start, Via: []string{"a", "b"},
+		Whole: true, Deletes: true, At: start, Via: []string{"a", "b"},
 	}
 }
 

@@ -30,6 +30,8 @@ const (
 	referrerRows // repository, subject, 'a', digest → JSON; repository, subject, 't', hash of the type, digest → JSON
 	eventRows    // sequence number → event
 	pullRows     // repository, digest → time
+	jobRows      // number → replication.Entry
+	jobKeyRows   // what jobs are found by, see jobs.go
 )
 
 var buckets = [...][]byte{
@@ -44,6 +46,8 @@ var buckets = [...][]byte{
 	referrerRows: []byte("referrers.1"),
 	eventRows:    []byte("events.1"),
 	pullRows:     []byte("pulls.1"),
+	jobRows:      []byte("jobs.1"),
+	jobKeyRows:   []byte("jobkeys.1"),
 }
 
 // Rows of meta.

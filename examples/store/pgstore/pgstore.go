@@ -44,6 +44,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/manifest"
 )
 
 // Options say where a store is and how it behaves. DSN and Objects are
@@ -66,6 +67,13 @@ type Options struct {
 	// KeepEvents writes the event of each Change, for [Manifests.Events]. Somebody
 	// must forget them.
 	KeepEvents bool
+
+	// InTx, if set, is called in the transaction of each Change, before it commits: what it
+	// writes there is committed with the Change, or not at all. Its error undoes the Change,
+	// and is returned. It may be called again for a Change that was undone meanwhile. It
+	// must neither commit nor roll back, except what it has begun with tx.Begin. It costs a round trip
+	// more, and what it does while others wait for the repository.
+	InTx func(ctx context.Context, tx pgx.Tx, e manifest.Event) error
 
 	// LinkAbove sends clients to Objects for blobs of at least so many bytes, if
 	// it is a [blob.Linker] and the blob is one object. Zero sends none.
