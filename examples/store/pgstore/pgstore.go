@@ -2,8 +2,8 @@
 // [blob.Objects]. Many processes may share both.
 //
 // One database has the rows of everything: links of repositories to blobs,
-// upload sessions, manifests and tags, what is derived from them, events and
-// pulls. So a manifest and the blobs it needs are checked and committed in one
+// upload sessions, manifests and tags, what is derived from them, events, pulls
+// and settings of repositories. So a manifest and the blobs it needs are checked and committed in one
 // transaction, which no deletion can pass.
 //
 // # What it asks of PostgreSQL
@@ -95,7 +95,7 @@ type Options struct {
 // the database has no tables of a store.
 var ErrNoStore = errors.New("there is no store in this database")
 
-// DB is a store. Its views share everything; it is two because the interfaces
+// DB is a store. Its views share everything; there are several because the interfaces
 // of blobs and manifests have methods of one name.
 type DB struct {
 	o      Options
@@ -183,6 +183,10 @@ func (db *DB) Manifests() *Manifests { return &Manifests{db} }
 
 // Pulls returns the view of last pulls.
 func (db *DB) Pulls() *Pulls { return &Pulls{db} }
+
+// Repositories returns the view of the repositories that were made, with their
+// settings.
+func (db *DB) Repositories() *Repositories { return &Repositories{db} }
 
 func (db *DB) now() time.Time {
 	if db.o.Now != nil {
