@@ -99,7 +99,8 @@ func (c *Cache) open(ctx context.Context, p place, dgst digest.Digest, off, n in
 	if err != nil {
 		return nil, blob.Info{}, err
 	}
-	err = t.wait(ctx, func() bool { return t.size >= 0 })
+	// A length of 0 is all there is to an answer, so that comes after the verdict.
+	err = t.wait(ctx, func() bool { return t.done || t.size > 0 })
 	if err == nil && off > t.size {
 		err = blob.ErrRange
 	}

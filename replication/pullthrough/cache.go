@@ -115,12 +115,13 @@ type place struct {
 	rule     Rule
 	repo     string
 	upstream string
+	apart    bool // a failure says nothing of the upstream as a whole
 }
 
 // place returns where repo is upstream, if a rule covers it.
 func (c *Cache) place(repo string) (place, bool) {
 	r, upstream, ok := c.Rules.Upstream(repo)
-	return place{r, repo, upstream}, ok && len(upstream) <= manifest.MaxRepositoryLen
+	return place{r, repo, upstream, false}, ok && len(upstream) <= manifest.MaxRepositoryLen
 }
 
 // Covers tells whether a rule covers repo. It is for Handler.Upstream.

@@ -85,7 +85,9 @@ func (c *Cache) freshReferrers(ctx context.Context, repo string, subject digest.
 func (c *Cache) referrersOf(ctx context.Context, p place, subject digest.Digest) error {
 	most := int(orDefault(int64(c.MaxReferrers), 1000))
 	var dgsts []digest.Digest
-	err := c.ask(ctx, p, "referrers of "+string(subject), func(ctx context.Context, s replication.Source) error {
+	list := p
+	list.apart = true // many registries have no such API
+	err := c.ask(ctx, list, "referrers of "+string(subject), func(ctx context.Context, s replication.Source) error {
 		if s.Referrers == nil {
 			return nil
 		}

@@ -102,7 +102,11 @@ func (t *transfer) decide(err error) {
 		delete(t.c.transfers, t.key)
 	}
 	t.c.mu.Unlock()
-	t.update(func() { t.done, t.err = true, err })
+	t.update(func() {
+		if t.done, t.err = true, err; err == nil {
+			t.size = t.n
+		}
+	})
 }
 
 // wait returns when ready says so, or the transfer has failed.
@@ -147,7 +151,7 @@ func (t *transfer) run(ctx context.Context) {
 	err := t.fetch(ctx, begin)
 	t.update(func() {
 		if t.err = err; err == nil {
-			t.fetched, t.size = true, t.n
+			t.fetched = true
 		}
 	})
 	if put != nil {
@@ -175,10 +179,13 @@ const (
 
 // fetch fills the spool, in as many attempts as it may take.
 func (t *transfer) fetch(ctx context.Context, begin func() error) error {
+	if err := t.c.outage(t.p); err != nil {
+		return err
+	}
 	failures := 0
 	for buf := make([]byte, chunk); ; {
 		before := t.n
-		err := t.attempt(ctx, begin, buf, failures > 0)
+		err := t.attempt(ctx, begin, buf)
 		if err == nil || ctx.Err() != nil {
 			return t.p.upstreamError(ctx, string(t.dgst), err)
 		}
@@ -201,20 +208,18 @@ func (t *transfer) fetch(ctx context.Context, begin func() error) error {
 }
 
 // attempt reads on from where the spool ends.
-func (t *transfer) attempt(ctx context.Context, begin func() error, buf []byte, again bool) error {
+func (t *transfer) attempt(ctx context.Context, begin func() error, buf []byte) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(t.c.silence(), func() { cancel(errSilent) })
 	defer silence.Stop()
 	failed := func(err error) error { return t.p.upstreamError(ctx, string(t.dgst), err) }
 
-	ask := t.c.source
-	if again { // it has waited for itself
-		ask = func(ctx context.Context, p place) (replication.Source, error) { return t.c.Upstream(ctx, p.rule) }
-	}
-	source, err := ask(ctx, t.p)
+	source, err := t.c.Upstream(ctx, t.p.rule)
 	if err != nil {
-		return failed(err)
+		err = failed(err)
+		t.c.note(t.p, err)
+		return err
 	}
 	body, info, err := source.Blobs.Open(ctx, t.p.upstream, t.dgst, t.n, -1)
 	if err != nil && t.n > 0 && errors.Is(err, blob.ErrRange) {

@@ -39,15 +39,15 @@ func (c *Cache) ask(ctx context.Context, p place, object string, question func(c
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.silence(), errSilent)
 	defer cancel()
-	source, err := c.source(ctx, p)
-	if err == nil {
-		if err = question(ctx, source); err != nil {
-			err = p.upstreamError(ctx, object, err)
-		}
-		c.note(p, err)
-	} else {
-		err = p.upstreamError(ctx, object, err)
+	if err := c.outage(p); err != nil {
+		return err
 	}
+	source, err := c.Upstream(ctx, p.rule)
+	if err == nil {
+		err = question(ctx, source)
+	}
+	err = p.upstreamError(ctx, object, err)
+	c.note(p, err)
 	c.refuse(p, object, err)
 	return err
 }
@@ -63,21 +63,17 @@ func (c *Cache) refusal(p place, object string) error {
 // refuse remembers err, if it is a refusal.
 func (c *Cache) refuse(p place, object string, err error) {
 	age := orDefault(c.ErrorAge, 5*time.Second)
-	if age > 0 && (isNotFound(err) || errors.Is(err, replication.ErrDenied) || errors.Is(err, replication.ErrContent)) {
+	if age > 0 && (p.apart && err != nil || isNotFound(err) || errors.Is(err, replication.ErrDenied) || errors.Is(err, replication.ErrContent)) {
 		c.refused.set(p.repo+" "+object, refusal{c.now().Add(age), err})
 	}
 }
 
-// source returns the upstream of p, unless it is to be left alone.
-func (c *Cache) source(ctx context.Context, p place) (replication.Source, error) {
+// outage returns why the upstream of p is to be left alone, if it is.
+func (c *Cache) outage(p place) error {
 	if o, ok := c.outages.get(p.rule.UpstreamURL); ok && c.now().Before(o.until) {
-		return replication.Source{}, o.err
+		return o.err
 	}
-	s, err := c.Upstream(ctx, p.rule)
-	if err != nil {
-		c.note(p, p.upstreamError(ctx, "", err))
-	}
-	return s, err
+	return nil
 }
 
 // note draws conclusions for the upstream as a whole.
@@ -85,7 +81,7 @@ func (c *Cache) note(p place, err error) {
 	limited, down := errors.Is(err, replication.ErrRateLimited), errors.Is(err, replication.ErrUnavailable)
 	o, known := c.outages.get(p.rule.UpstreamURL)
 	switch {
-	case limited || down:
+	case limited || down && !p.apart:
 		o.times++
 		wait := min(outageFirst<<min(o.times-1, 10), outageMost)
 		if t, ok := errors.AsType[*replication.TemporaryError](err); ok {
@@ -116,7 +112,7 @@ func (c *Cache) manifestOf(ctx context.Context, p place, dgst digest.Digest) (re
 		}
 		m, err := manifest.Parse(got.Desc.MediaType, got.Raw)
 		if err != nil {
-			return wrong("%w", err)
+			return wrong("%v", err) // not the client's fault, as its own type would say
 		}
 		rec = m.Record(dgst, got.Raw)
 		return nil
