@@ -126,6 +126,12 @@ func TestPublicAddresses(t *testing.T) {
 			t.Errorf("%s is refused", s)
 		}
 	}
+	for host, odd := range map[string]bool{"2130706433": true, "0x7f000001": true, "0177.0.0.1": true, "127.1": true, "127.0.0.1.": true, "a.09": true, "99999999999999999999": true,
+		"127.0.0.1": false, "::1": false, "example.com": false, "1.example": false, "a.b1": false} {
+		if isOddAddress(net.JoinHostPort(host, "443")) != odd {
+			t.Errorf("%s: not %v", host, odd)
+		}
+	}
 	if isPublic(netip.Addr{}) {
 		t.Error("no address passes")
 	}
