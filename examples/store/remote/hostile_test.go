@@ -386,8 +386,8 @@ func TestParallel(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if most[false] != 3 || most[true] != 3 {
-			t.Errorf("at once without content %d, with content %d: want 3 each", most[false], most[true])
+		if most[false] > 3 || most[true] > 3 || most[false] < 2 || most[true] < 2 {
+			t.Errorf("at once without content %d, with content %d: want at most 3 each", most[false], most[true])
 		}
 	})
 }
