@@ -163,7 +163,7 @@ func TestBadUpstream(t *testing.T) {
 			return &script{ctx, content, 999, io.EOF}, blob.Info{Digest: digest.FromString("x"), Size: int64(len(content))}, nil
 		}},
 		"too large": {false, 1, func(ctx context.Context, content []byte, _ int, _ int64, _ int) (io.ReadCloser, blob.Info, error) {
-			return body(ctx, content, io.EOF, 1<<62)
+			return body(ctx, content, io.EOF, 1<<30) // MaxBlob is less
 		}},
 		"without end": {false, 0, func(ctx context.Context, content []byte, _ int, _ int64, _ int) (io.ReadCloser, blob.Info, error) {
 			return &script{ctx, bytes.Repeat(content, 100), 64 << 10, nil}, blob.Info{Size: -1}, nil
