@@ -163,7 +163,7 @@ func TestBadUpstream(t *testing.T) {
 			return &script{ctx, content, 999, io.EOF}, blob.Info{Digest: digest.FromString("x"), Size: int64(len(content))}, nil
 		}},
 		"too large": {false, 1, func(ctx context.Context, content []byte, _ int, _ int64, _ int) (io.ReadCloser, blob.Info, error) {
-			return body(ctx, content, io.EOF, 1<<62)
+			return body(ctx, content, io.EOF, 1<<30) // MaxBlob is less
 		}},
 		"without end": {false, 0, func(ctx context.Context, content []byte, _ int, _ int64, _ int) (io.ReadCloser, blob.Info, error) {
 			return &script{ctx, bytes.Repeat(content, 100), 64 << 10, nil}, blob.Info{Size: -1}, nil
@@ -333,10 +333,15 @@ func (s failingStore) Put(_ context.Context, _ string, _ ocispec.Descriptor, r i
 
 // TestFullStore: a store that takes nothing does not keep clients from what is right.
 func TestFullStore(t *testing.T) {
+	var mu sync.Mutex
 	var told []error
 	w := newWorld(t, func(c *pullthrough.Cache) {
 		c.Blobs = failingStore{c.Blobs}
-		c.OnError = func(_ context.Context, err error) { told = append(told, err) }
+		c.OnError = func(_ context.Context, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, err)
+		}
 	})
 	content := pattern(200_000, 1)
 	desc := w.blob(content)
@@ -345,9 +350,11 @@ func TestFullStore(t *testing.T) {
 	if err := w.cache.Import(t.Context(), "up/app", image.Digest); !errors.Is(err, errFull) {
 		t.Errorf("import: %v", err)
 	}
+	mu.Lock()
 	if len(told) == 0 || !errors.Is(told[0], errFull) {
 		t.Errorf("told %v", told)
 	}
+	mu.Unlock()
 	desc = w.blob(pattern(200_000, 2))
 	w.blobs[desc.Digest] = content
 	if status, got, err := w.download(desc.Digest); err == nil && status == 200 || len(got) >= len(content) {
