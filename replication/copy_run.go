@@ -26,6 +26,7 @@ type run struct {
 	o        CopyOptions
 	id       any // of the target
 	session  *session
+	bar      *bar
 
 	// Abilities of dst, nil if it lacks them.
 	receiver Receiver
@@ -43,12 +44,14 @@ type run struct {
 	mu      sync.Mutex
 	objects map[object]*state
 	reached []ocispec.Descriptor // manifests whose referrers are to be looked for
-	total   Total
 	result  CopyResult
 }
 
 func newRun(c *Copier, src Source, from string, dst Target, to string, o CopyOptions) *run {
 	r := &run{c: c, src: src, from: from, dst: dst, to: to, o: o, objects: map[object]*state{}, have: map[string]digest.Digest{}}
+	if r.bar = o.bar; r.bar == nil {
+		r.bar = &bar{on: o.OnEvent}
+	}
 	switch {
 	case dst.Registry != "":
 		r.id = dst.Registry
@@ -177,7 +180,7 @@ func (r *run) copy(ctx context.Context, root digest.Digest) error {
 		}
 	}
 	r.result.Root = desc
-	at := step{root: true, ask: len(r.have) == 0}
+	at := step{root: true, ask: len(r.have) == 0 || r.o.Tags != nil} // another name often means that it is there by now
 	for tag, dgst := range r.have {
 		switch dgst {
 		case desc.Digest:
@@ -288,7 +291,7 @@ func (r *run) copyManifest(ctx context.Context, desc ocispec.Descriptor, at step
 		r.result.Root, r.rootRaw = l.desc, l.raw
 	}
 	if !at.present {
-		r.began(l.desc)
+		r.began(l.desc, true)
 	}
 	children, blobs := r.parts(l.m)
 	if at.present && !r.o.Verify {
@@ -305,7 +308,7 @@ func (r *run) copyManifest(ctx context.Context, desc ocispec.Descriptor, at step
 				r.lists, err = r.listReferrers(ctx, l.desc.Digest)
 				return err
 			case i <= len(children):
-				return r.manifest(ctx, children[i-1], step{depth: at.depth + 1})
+				return r.manifest(ctx, children[i-1], step{depth: at.depth + 1, present: at.present && !r.o.Verify})
 			}
 			entry := -1
 			if l.m.Kind == manifest.KindIndex {
@@ -484,7 +487,8 @@ func (r *run) chooses(child ocispec.Descriptor, chosen map[digest.Digest]bool) b
 	})
 }
 
-// push stores a manifest, and points tags at it. Tags that are immutable are left.
+// push stores a manifest, and points tags at it. Tags that may not move are left: not
+// each registry says why it refuses.
 func (r *run) push(ctx context.Context, desc ocispec.Descriptor, raw []byte, tags []string) error {
 	send := func(tags []string) error {
 		if r.o.DryRun {
@@ -501,22 +505,22 @@ func (r *run) push(ctx context.Context, desc ocispec.Descriptor, raw []byte, tag
 		return r.fail("push", SideTarget, string(desc.Digest), err)
 	}
 	err := send(tags)
-	if len(tags) > 0 && errors.Is(err, manifest.ErrTagImmutable) {
-		if err = send(nil); err != nil {
+	if len(tags) > 0 && errors.Is(err, manifest.ErrRefused) || errors.Is(err, manifest.ErrTagImmutable) {
+		if send(nil) != nil {
 			return err
 		}
-		var moved []string
-		for _, tag := range tags {
-			switch err := send([]string{tag}); {
+		for i, tag := range tags {
+			err := send([]string{tag})
+			switch {
 			case err == nil:
-				moved = append(moved, tag)
-			case errors.Is(err, manifest.ErrTagImmutable):
+				r.result.Tags = append(r.result.Tags, tag)
+			case errors.Is(err, manifest.ErrTagImmutable) || r.have[tag] != "" && errors.Is(err, manifest.ErrRefused):
 				r.result.Kept = append(r.result.Kept, tag)
 			default:
+				r.moves = tags[i:]
 				return err
 			}
 		}
-		r.result.Tags = append(r.result.Tags, moved...)
 		r.moves = nil
 		return nil
 	}

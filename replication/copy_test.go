@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -38,6 +39,8 @@ func TestRequests(t *testing.T) {
 			replication.CopyOptions{Referrers: replication.AllReferrers}, 5009 + 4 + 2000, 5 + 2000},
 		{"index of 20 platforms and 8 layers", func(g registry) ocispec.Descriptor { return g.platforms(from, 20, 8, "v1") },
 			replication.CopyOptions{}, 582 + 2, 2},
+		{"index whose children may have referrers", func(g registry) ocispec.Descriptor { return g.platforms(from, 3, 2, "v1") },
+			replication.CopyOptions{Referrers: 1}, 2*4 + 3*9 + 2 + 2*4 + 1, 2 + 1 + 2*4},
 		{"image without referrers", func(g registry) ocispec.Descriptor { return g.image(from, []string{"a", "b"}, "v1") },
 			replication.CopyOptions{Referrers: 1}, 2 + 2 + 2 + 9, 5},
 	} {
@@ -190,42 +193,120 @@ func TestEveryCallFails(t *testing.T) {
 
 // TestKilledAtEveryRequest: a copy of an index of 40 blobs is killed at each request,
 // and begun again by a new Copier. The target is complete at each step, and no blob
-// is sent twice, but for those that were under way: here one.
+// is sent twice, but for those that were under way.
 func TestKilledAtEveryRequest(t *testing.T) {
-	for n := 1; ; n++ {
-		src, dst := newRegistry(t), newRegistry(t)
-		src.platforms(from, 8, 4, "v1")
-		kill, cancel := context.WithCancel(ctx)
-		p := &tap{after: dst.complete}
-		p.before = func(i int, _ string) error {
-			if i == n {
-				cancel()
-				return kill.Err()
+	for _, requests := range []int{1, 16} {
+		for n := 1; ; n++ {
+			src, dst := newRegistry(t), newRegistry(t)
+			src.platforms(from, 8, 4, "v1")
+			kill, cancel := context.WithCancel(ctx)
+			p := &tap{after: dst.complete}
+			p.before = func(i int, _ string) error {
+				if i >= n {
+					cancel()
+					return kill.Err()
+				}
+				return nil
 			}
-			return nil
-		}
-		copier := replication.Copier{Requests: 1}
-		_, err := copier.Copy(kill, p.source(src.source()), from, "v1", p.target(dst, true), to, replication.CopyOptions{})
-		cancel()
-		if err == nil {
-			if n < 100 {
-				t.Errorf("%d requests in all", n-1)
+			copier := replication.Copier{Requests: requests}
+			_, err := copier.Copy(kill, p.source(src.source()), from, "v1", p.target(dst, true), to, replication.CopyOptions{})
+			cancel()
+			if err == nil {
+				if n < 100 {
+					t.Errorf("%d requests in all", n-1)
+				}
+				break
 			}
-			break
+			if !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			put := p.requests["target put"]
+			again := &tap{after: dst.complete}
+			if _, err := new(replication.Copier).Copy(ctx, again.source(src.source()), from, "v1", again.target(dst, true), to, replication.CopyOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			src.same(from, dst, to)
+			if sum := put + again.requests["target put"]; sum > 40+requests {
+				t.Errorf("killed at %d: %d blobs sent for 40, %d at once", n, sum, requests)
+			}
 		}
-		if !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
+	}
+}
+
+// TestLostAnswers: each call at the target succeeds, and its answer is lost once.
+func TestLostAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, receives := range []bool{false, true} {
+			src, dst := newRegistry(t), newRegistry(t)
+			image := src.signed(from, 5, "v1")
+			src.index(from, []ocispec.Descriptor{image}, "v2")
+			p := &tap{after: dst.complete, lost: map[string]bool{}}
+			var copier replication.Copier
+			for _, tag := range []string{"v1", "v2"} {
+				got, err := copier.Copy(ctx, p.source(src.source()), from, tag, p.target(dst, receives), to, replication.CopyOptions{Referrers: 1})
+				if err != nil || !slices.Equal(got.Tags, []string{tag}) {
+					t.Fatal(got, err)
+				}
+			}
+			src.same(from, dst, to)
+			if len(p.lost) < 10 {
+				t.Errorf("%d answers were lost", len(p.lost))
+			}
 		}
-		put := p.requests["target put"]
-		again := &tap{after: dst.complete}
-		copier2 := replication.Copier{Requests: 1}
-		if _, err := copier2.Copy(ctx, again.source(src.source()), from, "v1", again.target(dst, true), to, replication.CopyOptions{}); err != nil {
+	})
+}
+
+// TestByDigest gives no tag, unless it is asked to.
+func TestByDigest(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	image := src.image(from, []string{"a"})
+	for i, tags := range [][]string{nil, {"v1", "v2"}, nil, {"v1"}} {
+		p := &tap{}
+		got, err := new(replication.Copier).Copy(ctx, p.source(src.source()), from, string(image.Digest), p.target(dst, true), to, replication.CopyOptions{Tags: tags})
+		if err != nil || !slices.Equal(got.Tags, tags) || got.Root.Digest != image.Digest {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if sent := p.requests["target post"]; (i == 0) != (sent > 0) {
+			t.Errorf("call %d: %v", i, p.requests)
+		}
+	}
+}
+
+// TestEmbeddedData is not asked for.
+func TestEmbeddedData(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	config := src.blob(from, "{}")
+	config.MediaType, config.Data = manifest.MediaTypeEmpty, []byte("{}")
+	raw, desc, err := manifest.ImageDraft{ArtifactType: "a/b", Config: &config, Layers: []ocispec.Descriptor{config}}.Build()
+	src.push(from, raw, desc, err, "v1")
+	p := &tap{}
+	if _, err := new(replication.Copier).Copy(ctx, p.source(src.source()), from, "v1", dst.target(), to, replication.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.requests["source blob"]; n > 0 {
+		t.Errorf("%d blobs were read", n)
+	}
+	src.same(from, dst, to)
+}
+
+// TestIndexOfWhatIsNotKnown: build caches list layers, and others manifests of types of
+// their own.
+func TestIndexOfWhatIsNotKnown(t *testing.T) {
+	const typ = "application/vnd.example.manifest.v1+json"
+	src, dst := newRegistry(t), newRegistry(t)
+	accept := append(manifest.DefaultAccept(), typ)
+	own := []byte(`{"hello":"world"}`)
+	if _, err := (&manifest.Pusher{Store: src.manifests, Accept: accept}).Push(ctx, from, manifest.PushRequest{MediaType: typ, Raw: own}); err != nil {
+		t.Fatal(err)
+	}
+	src.index(from, []ocispec.Descriptor{src.blob(from, "layer"), {MediaType: typ, Digest: digest.FromBytes(own), Size: int64(len(own))}}, "v1")
+	target := dst.target()
+	target.Manifests = replication.LocalManifests{Reader: dst.manifests, Pusher: &manifest.Pusher{Store: dst.manifests, Accept: accept}}
+	for range 2 {
+		if _, err := new(replication.Copier).Copy(ctx, src.source(), from, "v1", target, to, replication.CopyOptions{Verify: true}); err != nil {
 			t.Fatal(err)
 		}
 		src.same(from, dst, to)
-		if sum := put + again.requests["target put"]; sum > 40+1 {
-			t.Errorf("killed at %d: %d blobs sent for 40", n, sum)
-		}
 	}
 }
 
@@ -393,10 +474,20 @@ func TestImmutableTagIsKept(t *testing.T) {
 	image := src.image(from, []string{"new"}, "v1")
 	target := dst.target()
 	local := target.Manifests.(replication.LocalManifests)
-	local.Pusher = &manifest.Pusher{Store: dst.manifests, MoveTag: manifest.TagMutability{Mode: manifest.Immutable}.MoveTag}
 	target.Manifests = local
 	var copier replication.Copier
-	for range 2 {
+	immutable := manifest.TagMutability{Mode: manifest.Immutable}.MoveTag
+	for _, refuse := range []func(ctx context.Context, repo, tag string, from, to digest.Digest) error{
+		immutable, immutable,
+		func(ctx context.Context, repo, tag string, from, to digest.Digest) error { // for a reason that is not told
+			if immutable(ctx, repo, tag, from, to) != nil {
+				return errTap
+			}
+			return nil
+		},
+	} {
+		local.Pusher = &manifest.Pusher{Store: dst.manifests, MoveTag: refuse}
+		target.Manifests = local
 		got, err := copier.Copy(ctx, src.source(), from, "v1", target, to, replication.CopyOptions{Tags: []string{"v1", "v2"}})
 		if err != nil {
 			t.Fatal(err)
