@@ -114,8 +114,7 @@ func imageRow(e *replication.Entry) []byte {
 type route struct {
 	running int
 	expired []uint64 // by when
-	waiting []byte   // the key of the next one, nil if none is due
-	prefix  []byte   // of waiting
+	prefix  []byte   // of those that wait
 }
 
 // Lease implements [replication.Queue].
