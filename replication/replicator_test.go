@@ -445,3 +445,33 @@ func TestLateCopiesAreComplete(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// TestWhatIsInTheArchiveThereComesBack, whether it has tags or not.
+func TestWhatIsInTheArchiveThereComesBack(t *testing.T) {
+	f, from, to := twins(t)
+	images := []digest.Digest{from.push("r", "tagged", "", "v1"), from.push("r", "untagged", "")}
+	f.settle()
+	move := func(m *member, class manifest.StorageClass) {
+		for _, d := range images {
+			if err := m.manifests.Apply(t.Context(), "r", manifest.Change{Classes: []manifest.ClassMove{{Digest: d, To: class}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.settle()
+	}
+	move(to, manifest.Archive)
+	move(from, manifest.Archive)
+	for _, want := range []manifest.StorageClass{manifest.Archive, manifest.Standard} {
+		if want == manifest.Standard {
+			move(from, manifest.Standard)
+		}
+		for _, d := range images {
+			if rec, err := to.manifests.Get(t.Context(), "r", d); err != nil || rec.StorageClass != want {
+				t.Errorf("%s, tagged %v, is in class %q, want %q, %v", d, d == images[0], rec.StorageClass, want, err)
+			}
+		}
+	}
+	if got := to.images("r"); !reflect.DeepEqual(got, map[digest.Digest][]string{images[0]: {"v1"}, images[1]: {}}) {
+		t.Errorf("%v", got)
+	}
+}
