@@ -76,9 +76,11 @@ type Handler struct {
 	// pull goes there though Repositories has not got it. nil means no repository.
 	Upstream func(repo string) bool
 
-	// Cause tells what a request changes things for: by who asks, since a client may
-	// claim anything. nil means manifest.CauseClient.
-	Cause func(r *http.Request) manifest.Cause
+	// Cause tells what a request changes things for, and through which registries they
+	// came ([manifest.Change].Via): by who asks, since a client may claim anything. What is
+	// made by a copy, a template of repositories has to allow for copies. nil means
+	// manifest.CauseClient.
+	Cause func(r *http.Request) (cause manifest.Cause, via []string)
 
 	// HideArchived keeps clients from what is in the archive ([manifest.Archive]), as
 	// ECR does: a pull is answered 404 until it is restored, which a push of it
@@ -285,11 +287,11 @@ func (h *Handler) now() time.Time {
 	return time.Now()
 }
 
-func (h *Handler) cause(r *http.Request) manifest.Cause {
+func (h *Handler) cause(r *http.Request) (manifest.Cause, []string) {
 	if h.Cause != nil {
 		return h.Cause(r)
 	}
-	return manifest.CauseClient
+	return manifest.CauseClient, nil
 }
 
 func (h *Handler) committed(ctx context.Context, e manifest.Event) {

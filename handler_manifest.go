@@ -137,7 +137,8 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	if h.Repositories != nil {
 		alsoAsk(p, rt.mutability.MoveTag)
 	}
-	in := manifest.PushRequest{MediaType: r.Header.Get("Content-Type"), Cause: h.cause(r)}
+	in := manifest.PushRequest{MediaType: r.Header.Get("Content-Type")}
+	in.Cause, in.Via = h.cause(r)
 	tags := rt.query["tag"]
 	limit := h.Limits.Tags
 	if limit == 0 {
@@ -292,7 +293,8 @@ func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt rout
 	if d.Store == nil {
 		d.Store = h.Manifests
 	}
-	d.Cause, d.Now, d.OnCommit = h.cause(r), h.now, h.committed
+	d.Cause, _ = h.cause(r)
+	d.Now, d.OnCommit = h.now, h.committed
 	switch {
 	case isDigest(rt.ref):
 		if _, err := checkDigest(rt.ref); err != nil {

@@ -26,7 +26,11 @@ func (h *Handler) admit(r *http.Request, rt *route, a Action) error {
 		}
 		return err
 	}
-	repo, _, err := h.Repositories.Ensure(r.Context(), rt.repo, repository.CausePush, func(repository.Settings) error {
+	made := repository.CausePush
+	if cause, _ := h.cause(r); cause == manifest.CauseReplication {
+		made = repository.CauseReplication
+	}
+	repo, _, err := h.Repositories.Ensure(r.Context(), rt.repo, made, func(repository.Settings) error {
 		if h.Authorize == nil {
 			return nil
 		}

@@ -232,9 +232,16 @@ func TestStoreFailuresAre5xxWithoutDetails(t *testing.T) {
 // A change says what it was made for, however it came about.
 func TestChangesTellTheirCause(t *testing.T) {
 	h := NewMemory()
-	h.Cause = func(r *http.Request) manifest.Cause { return manifest.Cause(r.Header.Get("X-Test-Cause")) }
+	h.Cause = func(r *http.Request) (manifest.Cause, []string) {
+		return manifest.Cause(r.Header.Get("X-Test-Cause")), []string{"there"}
+	}
 	var got []manifest.Cause
-	h.OnCommit = func(_ context.Context, e manifest.Event) { got = append(got, e.Change.Cause) }
+	h.OnCommit = func(_ context.Context, e manifest.Event) {
+		got = append(got, e.Change.Cause)
+		if via := e.Change.Via; len(e.Change.Put) > 0 && !slices.Equal(via, []string{"there"}) {
+			t.Errorf("a push came through %q", via)
+		}
+	}
 	server := httptest.NewServer(h)
 	raw, desc, _ := manifest.IndexDraft{}.Build()
 	for _, what := range []struct{ method, path string }{{"PUT", "x"}, {"PUT", "y"}, {"DELETE", "x"}, {"DELETE", string(desc.Digest)}} {

@@ -299,3 +299,29 @@ func TestALostRaceIsAskedAboutAgain(t *testing.T) {
 		}
 	}
 }
+
+// A copy makes the repositories that a template makes for copies, and no other.
+func TestACopyMakesRepositoriesByItsOwnTemplates(t *testing.T) {
+	h := NewMemory()
+	h.Repositories = &repository.Registry{
+		Store: new(memrepository.Store), Content: h.Manifests,
+		Templates: repository.Static(repository.Template{Prefix: "copies", AppliedFor: []repository.Cause{repository.CauseReplication}}),
+	}
+	h.Cause = func(r *http.Request) (manifest.Cause, []string) {
+		return manifest.Cause(r.Header.Get("X-Test-Cause")), nil
+	}
+	server := httptest.NewServer(h)
+	defer server.Close()
+	for cause, want := range map[manifest.Cause]int{manifest.CauseClient: http.StatusNotFound, manifest.CauseReplication: http.StatusAccepted} {
+		r, _ := http.NewRequest("POST", server.URL+"/v2/copies/app/blobs/uploads/", nil)
+		r.Header.Set("X-Test-Cause", string(cause))
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("a push for %q: %d, want %d", cause, resp.StatusCode, want)
+		}
+	}
+}

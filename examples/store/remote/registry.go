@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -55,6 +56,7 @@ type Registry struct {
 	// replication.ErrUnavailable. 0 means two minutes.
 	Idle      time.Duration
 	UserAgent string           // "" means "wharfage"
+	Header    http.Header      // goes with each request to the registry's origin, and nowhere else
 	Now       func() time.Time // nil means time.Now
 
 	once          sync.Once
@@ -178,6 +180,10 @@ func (b *binding) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !home && req.Header["Authorization"] != nil {
 		req = req.Clone(req.Context())
 		req.Header.Del("Authorization")
+	}
+	if home && len(b.r.Header) > 0 { // here, or redirects would have it too
+		req = req.Clone(req.Context())
+		maps.Copy(req.Header, b.r.Header)
 	}
 	resp, err := b.next.RoundTrip(req)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
