@@ -8,18 +8,23 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/wharfage/wharfage/replication"
 )
 
 // config is what the file of -config sets: a section for each subject, none of
 // which is required. It is read once, at the start.
 type config struct {
-	Repositories *repositoriesConfig `json:"repositories"`
-	Quotas       quotasConfig        `json:"quotas"`
-	Scanning     *scanningConfig     `json:"scanning"`
+	Registry     *replication.Registry `json:"registry"` // what this one is called
+	Repositories *repositoriesConfig   `json:"repositories"`
+	Quotas       quotasConfig          `json:"quotas"`
+	Scanning     *scanningConfig       `json:"scanning"`
+	Replication  *replicationConfig    `json:"replication"`
+	Cache        *cacheConfig          `json:"pullThroughCache"`
 }
 
 func configFlag(f *flag.FlagSet) *string {
-	return f.String("config", "", "JSON `file` with settings of repositories, quotas and scanning; the README has one")
+	return f.String("config", "", "JSON `file` with settings of repositories, quotas, scanning, replication and a pull-through cache; the README has one")
 }
 
 // readConfig refuses a file of which anything is wrong, by its name. "" is no
@@ -44,13 +49,20 @@ func readConfig(file string) (*config, error) {
 
 // check says what is wrong, section by section.
 func (c *config) check() error {
+	var identity error
+	if c.Registry != nil {
+		identity = checkIdentity(*c.Registry)
+	}
 	for _, section := range []struct {
 		name string
 		err  error
 	}{
+		{"registry", identity},
 		{"repositories", c.Repositories.check()},
 		{"quotas", c.Quotas.check()},
 		{"scanning", c.Scanning.check()},
+		{"replication", c.Replication.check(c.Registry)},
+		{"pullThroughCache", c.Cache.check()},
 	} {
 		if section.err != nil {
 			return fmt.Errorf("%s: %w", section.name, section.err)

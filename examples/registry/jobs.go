@@ -23,6 +23,8 @@ type jobs struct {
 	lifecycle *lifecycleJob
 	webhook   *webhookJob
 	scanning  *scanning
+	outbox    *outbox
+	cache     *cache
 }
 
 // collectRules say what a collection may remove.
@@ -64,7 +66,7 @@ func (c *collectRules) collection(lease time.Duration) wharfage.Collection {
 
 // run does the jobs until ctx ends, whenever this process leads.
 func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *metrics, lm *lifecycleMetrics) {
-	if j.every <= 0 && !j.lifecycle.wanted() && !j.webhook.wanted() && j.scanning == nil {
+	if j.every <= 0 && !j.lifecycle.wanted() && !j.outbox.wanted() && j.scanning == nil && j.cache == nil {
 		return
 	}
 	const pause = time.Second // before it tries to lead again
@@ -76,7 +78,8 @@ func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *
 			var running sync.WaitGroup
 			running.Go(func() { j.lifecycle.schedule(ctx, h, store, m, lm) })
 			running.Go(func() { j.scanning.schedule(ctx, store) })
-			running.Go(func() { j.webhook.deliver(ctx, store.manifests) })
+			running.Go(func() { j.outbox.run(ctx) })
+			running.Go(func() { j.cache.evict(ctx, m) })
 			j.schedule(ctx, h, m, store.lease)
 			running.Wait()
 			return ctx.Err()

@@ -90,6 +90,19 @@ func routeOf(path string) string {
 	return "other"
 }
 
+// repoOf is the repository of a path to a manifest or a blob.
+func repoOf(path string) (repo string, ok bool) {
+	switch routeOf(path) {
+	case "manifest":
+		repo = path[:strings.LastIndex(path, "/manifests/")]
+	case "blob":
+		repo = path[:strings.LastIndex(path, "/blobs/")]
+	default:
+		return "", false
+	}
+	return strings.TrimPrefix(repo, "/v2/"), true
+}
+
 func methodOf(method string) string {
 	switch method {
 	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE":

@@ -19,6 +19,7 @@ import (
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/lifecycle"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/replication/pullthrough"
 )
 
 // page shows people what the registry holds, below /ui/. It only reads, asks
@@ -28,12 +29,15 @@ import (
 //	/ui/repo/team/app              the images of one
 //	/ui/image/team/app:v1          an image, by tag or @digest, with its graph of referrers
 //	/ui/graph/team/app@sha256:…    the graph as text: ?as=tree, dot, mermaid, json or svg
+//	/ui/replication/team/app:v1    how far an image has been copied, as JSON in the form of ECR's API
 //	/ui/lifecycle/team/app         what a policy would do; a POST has the text of one
 type page struct {
 	handler  *wharfage.Handler
 	pulls    lifecycle.Activity
 	policy   func(ctx context.Context, repo string) (*lifecycle.Policy, error) // in force; nil if there is none
 	scanning *scanningConfig                                                   // nil: nothing is scanned
+	copies   *replicator                                                       // nil: nothing is copied elsewhere
+	cached   pullthrough.Rules
 }
 
 //go:embed templates style.css icon.svg
@@ -100,6 +104,11 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case "graph":
 		if err := p.graph(w, r, rest); err != nil {
+			p.fail(w, r, err)
+		}
+		return
+	case "replication":
+		if err := p.replication(w, r, rest); err != nil {
 			p.fail(w, r, err)
 		}
 		return

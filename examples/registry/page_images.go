@@ -19,6 +19,7 @@ import (
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/referrers"
+	"github.com/wharfage/wharfage/replication"
 	"github.com/wharfage/wharfage/scan"
 )
 
@@ -393,6 +394,8 @@ func (p *page) image(r *http.Request, ref string) (*view, error) {
 		Manifest                              *manifest.Manifest
 		Raw                                   string
 		Graph                                 *graphView
+		Copies                                []replication.DestinationStatus
+		CopiesURL                             string
 	}
 	data.entry, data.Repo, data.RepoURL = list[at], repo, repoURL(repo)
 	data.GraphURL = "/ui/graph/" + repo + "@" + string(dgst)
@@ -421,6 +424,13 @@ func (p *page) image(r *http.Request, ref string) (*view, error) {
 	data.Raw = document(rec.Raw)
 	if data.Graph, err = p.drawGraph(ctx, repo, name, dgst); err != nil {
 		return nil, err
+	}
+	copies, err := p.status(ctx, repo, dgst)
+	if err != nil {
+		return nil, err
+	}
+	if copies != nil {
+		data.Copies, data.CopiesURL = copies.Statuses, "/ui/replication/"+repo+"@"+string(dgst)
 	}
 	title := short(dgst)
 	if len(data.Tags) > 0 {

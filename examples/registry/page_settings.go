@@ -21,6 +21,7 @@ type settingsView struct {
 	Encryption repository.Encryption
 	Labels     []repository.ResourceTag
 	CreatedAt  time.Time // zero if nobody has made it
+	routesView
 }
 
 // Summary is the settings in a line.
@@ -29,7 +30,17 @@ func (s *settingsView) Summary() string {
 	if len(s.Except) > 0 {
 		except = ", with exceptions"
 	}
-	return s.Mutability + except + " · " + s.Policy + " · " + s.Scans
+	summary := s.Mutability + except + " · " + s.Policy + " · " + s.Scans
+	if s.CacheOf != "" {
+		summary += " · a cache"
+	}
+	switch n := len(s.Copies); {
+	case n == 1:
+		summary += " · copied to another registry"
+	case n > 1:
+		summary += " · copied to " + number(n) + " registries"
+	}
+	return summary
 }
 
 // made returns a repository, the zero one where any name is a repository.
@@ -52,6 +63,9 @@ func (p *page) settings(r *http.Request, repo string) (*settingsView, error) {
 	out := &settingsView{
 		Mutability: "tags may move", Policy: "no lifecycle policy", Scans: "no scans",
 		Encryption: have.Encryption, Labels: have.ResourceTags, CreatedAt: have.CreatedAt,
+	}
+	if out.routesView, err = p.routes(r.Context(), repo); err != nil {
+		return nil, err
 	}
 	if strings.HasPrefix(have.TagMutability, "IMMUTABLE") {
 		out.Mutability = "tags do not move"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/replication"
 )
 
 // serve answers requests until ctx ends, says so for a while, and then finishes
@@ -56,7 +58,21 @@ func serve(ctx context.Context, args []string) error {
 	if err := jobs.webhook.check(); err != nil {
 		return err
 	}
+	if c.Registry != nil {
+		jobs.webhook.origin.Account = cmp.Or(jobs.webhook.origin.Account, c.Registry.ID)
+		jobs.webhook.origin.Region = cmp.Or(jobs.webhook.origin.Region, c.Registry.Region)
+	}
+	jobs.webhook.prepare()
+	m := newMetrics()
+	copies, err := newReplicator(c, where, jobs.webhook, m)
+	if err != nil {
+		return err
+	}
 	where.keepEvents = jobs.webhook.wanted()
+	if copies != nil {
+		where.replicator = &copies.Replicator
+		where.keepEvents = where.keepEvents || where.postgres == ""
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400) // of a heap of a few MiB, which collections would be over all the time
 	}
@@ -71,7 +87,10 @@ func serve(ctx context.Context, args []string) error {
 	if repos != nil {
 		jobs.lifecycle.own = store.repositories
 	}
-	m := newMetrics()
+	cached, err := newCache(c, where, store, repos, jobs.webhook, m)
+	if err != nil {
+		return errors.Join(err, store.close())
+	}
 	s := &server{
 		storage: store,
 		metrics: m,
@@ -79,7 +98,7 @@ func serve(ctx context.Context, args []string) error {
 		drain:   *drain,
 		handler: &wharfage.Handler{
 			Blobs: store.blobs, Manifests: store.manifests, NoDelete: *noDelete, HideArchived: true,
-			Repositories: repos, Limits: c.Quotas.limits(),
+			Repositories: repos, Limits: c.Quotas.limits(), Cause: c.Replication.cause,
 			OnError: func(r *http.Request, err error) {
 				if r.Context().Err() == nil { // else the client has gone
 					m.failures.Inc()
@@ -95,10 +114,21 @@ func serve(ctx context.Context, args []string) error {
 	}
 	jobs.scanning = newScanning(c.Scanning, s.handler, m)
 	if *ui {
-		s.page = &page{handler: s.handler, pulls: store.pulls, policy: jobs.lifecycle.inForce, scanning: c.Scanning}
+		s.page = &page{handler: s.handler, pulls: store.pulls, policy: jobs.lifecycle.inForce, scanning: c.Scanning, copies: copies}
+		if c.Cache != nil {
+			s.page.cached = c.Cache.rules
+		}
+	}
+	jobs.outbox, jobs.cache = &outbox{box: store.manifests, hook: jobs.webhook}, cached
+	if copies != nil {
+		copies.Source, copies.Queue = replication.LocalSource(store.blobs, store.manifests), store.queue
+		if !store.jobsInTx {
+			jobs.outbox.enqueue = copies.Enqueue
+		}
 	}
 	lm := newLifecycleMetrics(m)
 	writePulls := recordPulls(s.handler, store.pulls, lm)
+	s.serves = cached.serve(s.handler)
 	jobsDone := make(chan struct{})
 	jobsCtx, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
@@ -106,10 +136,14 @@ func serve(ctx context.Context, args []string) error {
 		var running sync.WaitGroup
 		running.Go(func() { writePulls(jobsCtx) })
 		running.Go(func() { jobs.scanning.work(jobsCtx) })
+		running.Go(func() { jobs.webhook.tellOthers(jobsCtx) })
+		running.Go(func() { copies.work(jobsCtx, store) })
+		running.Go(func() { copies.count(jobsCtx) })
 		jobs.run(jobsCtx, s.handler, store, m, lm)
 		running.Wait()
 	}()
 	err = s.listen(ctx, *addr, *admin)
+	cached.close()
 	stopJobs()
 	<-jobsDone
 	return errors.Join(err, store.close())
@@ -119,6 +153,7 @@ type server struct {
 	*storage
 	*metrics
 	handler  *wharfage.Handler
+	serves   http.Handler  // handler, and what a cache adds to it
 	page     *page         // nil: none
 	delay    time.Duration // between the end of ctx and that of listening
 	drain    time.Duration
@@ -133,8 +168,8 @@ type listener struct {
 
 func (s *server) listen(ctx context.Context, addr, admin string) error {
 	mux := http.NewServeMux()
-	mux.Handle("/v2/", s.count(s.handler))
-	mux.Handle("/v2", s.count(s.handler))
+	mux.Handle("/v2/", s.count(s.serves))
+	mux.Handle("/v2", s.count(s.serves))
 	if s.page != nil {
 		mux.Handle("/ui/", s.page)
 		mux.Handle("GET /{$}", http.RedirectHandler("/ui/", http.StatusFound))

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/blob"
@@ -17,11 +21,14 @@ import (
 	"github.com/wharfage/wharfage/blob/memblob"
 	"github.com/wharfage/wharfage/examples/store/boltstore"
 	"github.com/wharfage/wharfage/examples/store/pgstore"
+	"github.com/wharfage/wharfage/examples/store/riverqueue"
 	"github.com/wharfage/wharfage/examples/store/s3bytes"
 	"github.com/wharfage/wharfage/lifecycle"
 	"github.com/wharfage/wharfage/lifecycle/mempulls"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/manifest/memmanifest"
+	"github.com/wharfage/wharfage/replication"
+	"github.com/wharfage/wharfage/replication/memqueue"
 	"github.com/wharfage/wharfage/repository"
 	"github.com/wharfage/wharfage/repository/memrepository"
 )
@@ -36,6 +43,8 @@ type place struct {
 
 	existing, readOnly, shortenLease bool
 	keepEvents                       bool
+
+	replicator *replication.Replicator // nil: nothing is to do with jobs
 }
 
 func (p *place) flags(f *flag.FlagSet) {
@@ -59,6 +68,12 @@ type storage struct {
 	pulls        lifecycle.Activity
 	repositories repository.Store
 	lease        time.Duration
+
+	queue replication.Queue // of jobs; on PostgreSQL nil, unless place.replicator is set
+	// jobsInTx: jobs come with their change, and not out of the outbox.
+	jobsInTx bool
+	// work does jobs until ctx ends.
+	work func(ctx context.Context, r *replication.Replicator) error
 
 	// lead runs f while no other process leads.
 	lead func(ctx context.Context, f func(ctx context.Context) error) error
@@ -115,9 +130,12 @@ func (p place) openMemory() *storage {
 	manifests.MissingBlobs = blob.Missing(blobs)
 	return &storage{
 		blobs: blobs, manifests: manifests, pulls: new(mempulls.Store), repositories: new(memrepository.Store), lease: lease,
+		queue: new(memqueue.Queue), work: runJobs,
 		lead: alone, ready: func(context.Context) error { return nil }, close: func() error { return nil },
 	}
 }
+
+func runJobs(ctx context.Context, r *replication.Replicator) error { return r.Run(ctx) }
 
 // alone leads a store that one process has to itself.
 func alone(ctx context.Context, f func(context.Context) error) error { return f(ctx) }
@@ -141,6 +159,7 @@ func (p place) openBolt() (*storage, error) {
 	w := newWritable(db.Objects)
 	return &storage{
 		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(), repositories: db.Repositories(), lease: db.Lease,
+		queue: db.Jobs(), work: runJobs,
 		lead: alone, ready: func(ctx context.Context) error { return w.check(ctx, time.Now()) }, reindex: db.Reindex, close: db.Close,
 	}, nil
 }
@@ -153,9 +172,14 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 	if objects == nil {
 		objects = &dirblob.Objects{Dir: filepath.Join(p.data, "postgres"), Unsynced: p.unsynced} // beside what is there without -postgres
 	}
-	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect, ShortenLease: p.shortenLease, Existing: p.existing, ReadOnly: p.readOnly,
-		KeepEvents: p.keepEvents})
+	river, err := p.openRiver(ctx)
 	if err != nil {
+		return nil, err
+	}
+	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect, ShortenLease: p.shortenLease, Existing: p.existing, ReadOnly: p.readOnly,
+		KeepEvents: p.keepEvents, InTx: river.inTx()})
+	if err != nil {
+		river.close()
 		return nil, err
 	}
 	w := newWritable(objects)
@@ -165,11 +189,57 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 		}
 		return w.check(ctx, time.Now())
 	}
-	return &storage{
+	s := &storage{
 		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(), repositories: db.Repositories(), lease: db.Lease(),
 		lead:  func(ctx context.Context, f func(context.Context) error) error { return db.Lead(ctx, "jobs", f) },
-		ready: ready, reindex: db.Reindex, close: func() error { db.Close(); return nil },
-	}, nil
+		ready: ready, reindex: db.Reindex, close: func() error { db.Close(); river.close(); return nil },
+	}
+	if river != nil {
+		s.queue, s.jobsInTx = river.Queue, true
+		s.work = func(ctx context.Context, _ *replication.Replicator) error { return river.Serve(ctx) }
+	}
+	return s, nil
+}
+
+// river is the queue of jobs on PostgreSQL. nil is none.
+type river struct {
+	*riverqueue.Queue
+	pool *pgxpool.Pool
+}
+
+func (p place) openRiver(ctx context.Context) (*river, error) {
+	if p.replicator == nil {
+		return nil, nil
+	}
+	pool, err := pgxpool.New(ctx, p.postgres)
+	if err != nil {
+		return nil, errors.New("-postgres: the URL cannot be parsed") // what pgx says may have a password in it
+	}
+	r := &river{pool: pool}
+	if !p.readOnly {
+		err = riverqueue.Migrate(ctx, pool)
+	}
+	if err == nil {
+		r.Queue, err = riverqueue.New(riverqueue.Options{Pool: pool, Replicator: p.replicator, PerDestination: p.replicator.PerDestination, Logger: slog.Default()})
+	}
+	if err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *river) inTx() func(ctx context.Context, tx pgx.Tx, e manifest.Event) error {
+	if r == nil {
+		return nil
+	}
+	return r.InTx
+}
+
+func (r *river) close() {
+	if r != nil {
+		r.pool.Close()
+	}
 }
 
 var errBucket = errors.New("-s3: want https://HOST/BUCKET/PREFIX?region=REGION, perhaps with &style=host; keys are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, never from the URL")

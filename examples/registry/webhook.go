@@ -20,6 +20,8 @@ import (
 type webhookJob struct {
 	url, dead string
 	origin    events.Origin
+	sender    *webhook.Sender
+	others    chan events.Event // of what no change tells
 }
 
 func webhookFlags(f *flag.FlagSet) *webhookJob {
@@ -46,24 +48,70 @@ func (w *webhookJob) check() error {
 
 func (w *webhookJob) wanted() bool { return w != nil && w.url != "" }
 
-// deliver does so until ctx ends.
-func (w *webhookJob) deliver(ctx context.Context, box manifest.Outbox) {
+// prepare makes w ready to send.
+func (w *webhookJob) prepare() {
 	if !w.wanted() {
 		return
 	}
-	s := &webhook.Sender{URL: w.url}
+	const waiting = 1000 // events of what no change tells; what is beyond is lost
+	w.others = make(chan events.Event, waiting)
+	w.sender = &webhook.Sender{URL: w.url}
 	if secret := os.Getenv("WEBHOOK_SECRET"); secret != "" {
-		s.Secret = []byte(secret)
+		w.sender.Secret = []byte(secret)
 	}
 	if w.dead != "" {
-		s.DeadLetter = w.putAside
+		w.sender.DeadLetter = w.putAside
 	}
-	const pause = 100 * time.Millisecond // when there is nothing to deliver
-	for ctx.Err() == nil {
-		if _, err := events.Drain(ctx, box, w.origin, s.Send); err != nil && ctx.Err() == nil {
-			slog.Error("events are not delivered", "err", err)
+}
+
+// deliver sends what a change tells: of a copy that came from elsewhere, that too.
+func (w *webhookJob) deliver(ctx context.Context, c manifest.Committed) error {
+	if !w.wanted() {
+		return nil
+	}
+	for _, e := range w.origin.Events(c) {
+		if err := w.sender.Send(ctx, e); err != nil {
+			return err
 		}
-		wait(ctx, pause)
+		pushed, ok := e.Detail.(events.Image)
+		if !ok || pushed.Action != events.Push || c.Change.Cause != manifest.CauseReplication || len(c.Change.Via) == 0 {
+			continue
+		}
+		from, _ := registryOf(c.Change.Via[len(c.Change.Via)-1])
+		copied := events.Replication{Repository: pushed.Repository, Digest: pushed.Digest, Tag: pushed.Tag, SourceAccount: from.ID, SourceRegion: from.Region}
+		if err := w.sender.Send(ctx, w.origin.New(e.Time, copied)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell sends what no change tells, soon, if there is not too much of that already.
+func (w *webhookJob) tell(d events.Detail) {
+	if !w.wanted() {
+		return
+	}
+	select {
+	case w.others <- w.origin.New(time.Now(), d):
+	default:
+		slog.Warn("an event was dropped: too many wait for the webhook", "type", d.DetailType())
+	}
+}
+
+// tellOthers sends what tell was told, until ctx ends.
+func (w *webhookJob) tellOthers(ctx context.Context) {
+	if !w.wanted() {
+		return
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-w.others:
+			if err := w.sender.Send(ctx, e); err != nil && ctx.Err() == nil {
+				slog.Error("an event is not delivered", "id", e.ID, "err", err)
+			}
+		}
 	}
 }
 

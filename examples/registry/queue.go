@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/wharfage/wharfage/replication"
+)
+
+// jobsOf is the command that looks after jobs of replication: list, replay,
+// discard, pause and resume.
+func jobsOf(ctx context.Context, args []string) error {
+	const verbs = "list, replay, discard, pause or resume"
+	if len(args) == 0 {
+		return errors.New("say what to do: " + verbs)
+	}
+	verb, args := args[0], args[1:]
+	f, where := flags("jobs " + verb)
+	x := jobsCommand{w: os.Stdout}
+	switch verb {
+	case "list":
+		x.listFlags(f)
+	case "replay", "discard":
+		f.BoolVar(&x.all, "all", false, "all that are dead")
+	case "pause", "resume":
+	default:
+		return fmt.Errorf("no %q: %s", verb, verbs)
+	}
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	x.args = f.Args()
+	if err := x.check(verb); err != nil {
+		return err
+	}
+	where.replicator = new(replication.Replicator) // for the queue on PostgreSQL, which does nothing here
+	store, err := where.openExisting(ctx, false)
+	if err != nil {
+		return err
+	}
+	x.queue = store.queue
+	return errors.Join(x.run(ctx, verb, time.Now()), store.close())
+}
+
+type jobsCommand struct {
+	queue  replication.Board
+	w      io.Writer
+	args   []string
+	filter replication.EntryFilter
+	state  string
+	json   bool
+	all    bool
+}
+
+func (x *jobsCommand) listFlags(f *flag.FlagSet) {
+	f.StringVar(&x.state, "state", "", "only those that are waiting, running, done or dead (default: all but done)")
+	f.StringVar(&x.filter.Repo, "repository", "", "only those of a repository, by its `name`")
+	f.BoolVar(&x.json, "json", false, "a line of JSON for each job")
+}
+
+func (x *jobsCommand) check(verb string) error {
+	x.filter.State = replication.State(x.state)
+	switch x.filter.State {
+	case "", replication.StateWaiting, replication.StateRunning, replication.StateDone, replication.StateDead:
+	default:
+		return fmt.Errorf("-state %s: takes waiting, running, done and dead", x.state)
+	}
+	switch verb {
+	case "list":
+		if len(x.args) > 0 {
+			return fmt.Errorf("unexpected arguments %q", x.args)
+		}
+	case "replay", "discard":
+		if x.all == (len(x.args) > 0) {
+			return errors.New("want IDs of jobs as list prints them, or -all")
+		}
+	case "pause", "resume":
+		for _, name := range x.args {
+			if _, ok := registryOf(name); !ok {
+				return fmt.Errorf("want destinations as ACCOUNT/REGION, not %q", name)
+			}
+		}
+		if len(x.args) == 0 {
+			return errors.New("say which destination, as ACCOUNT/REGION")
+		}
+	}
+	return nil
+}
+
+func (x *jobsCommand) run(ctx context.Context, verb string, now time.Time) error {
+	switch verb {
+	case "list":
+		return x.list(ctx)
+	case "pause", "resume":
+		for _, name := range x.args {
+			to, _ := registryOf(name)
+			if err := x.queue.SetPaused(ctx, to, verb == "pause"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	do := x.queue.Discard
+	if verb == "replay" {
+		do = func(ctx context.Context, id string) error { return x.queue.Replay(ctx, id, now) }
+	}
+	ids := x.args
+	if x.all {
+		for e, err := range x.queue.Entries(ctx, replication.EntryFilter{State: replication.StateDead}, 0) {
+			if err != nil {
+				return err
+			}
+			ids = append(ids, e.Job.ID)
+		}
+	}
+	for _, id := range ids {
+		if err := do(ctx, id); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(x.w, "%d jobs\n", len(ids))
+	return nil
+}
+
+func (x *jobsCommand) list(ctx context.Context) error {
+	out := json.NewEncoder(x.w)
+	for e, err := range x.queue.Entries(ctx, x.filter, 0) {
+		switch {
+		case err != nil:
+			return err
+		case x.state == "" && e.State == replication.StateDone:
+		case x.json:
+			if err := out.Encode(e); err != nil {
+				return err
+			}
+		default:
+			what := string(e.Job.Digest)
+			if len(e.Job.Tags) > 0 {
+				what = fmt.Sprint(what, " ", e.Job.Tags)
+			}
+			fmt.Fprintf(x.w, "%s %s %s %s %s: %s, %d attempts", e.Job.ID, e.Job.Action, e.Job.Repo, what, e.Job.To, e.State, e.Attempts)
+			if e.Failure.Code != "" {
+				fmt.Fprintf(x.w, ", %s: %s", e.Failure.Code, e.Failure.Detail)
+			}
+			fmt.Fprintln(x.w)
+		}
+	}
+	paused, err := x.queue.Paused(ctx)
+	if err != nil || x.json {
+		return err
+	}
+	for _, to := range paused {
+		fmt.Fprintln(x.w, to, "is paused")
+	}
+	return nil
+}

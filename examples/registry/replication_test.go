@@ -1,0 +1,335 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/examples/store/pgstore/pgtest"
+	"github.com/wharfage/wharfage/examples/store/remote"
+	"github.com/wharfage/wharfage/manifest"
+)
+
+// site is a server of a test.
+type site struct {
+	*testing.T
+	addr, config string
+	args         []string
+	stop         context.CancelFunc
+	ended        chan error
+}
+
+func newSite(t *testing.T, args ...string) *site {
+	s := &site{T: t, addr: free(t), args: args}
+	t.Cleanup(s.down)
+	return s
+}
+
+// up starts the server, with a configuration if that is not "".
+func (s *site) up() {
+	s.Helper()
+	args := append([]string{"-addr", s.addr, "-drain-delay", "0", "-collect-every", "0"}, s.args...)
+	if s.config != "" {
+		args = append(args, "-config", write(s.T, s.TempDir(), "config.json", s.config))
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	s.stop, s.ended = stop, ended
+	go func() { ended <- serve(ctx, args) }()
+	s.until("it serves", func() bool {
+		select {
+		case err := <-ended:
+			s.Fatal(err)
+		default:
+		}
+		return status(s.T, "http://"+s.addr+"/v2/") == http.StatusOK
+	})
+}
+
+func (s *site) down() {
+	s.Helper()
+	if s.stop == nil {
+		return
+	}
+	s.stop()
+	if err := <-s.ended; err != nil {
+		s.Error(err)
+	}
+	s.stop = nil
+}
+
+// until waits for what a server does by itself.
+func (s *site) until(what string, is func() bool) {
+	s.Helper()
+	for deadline := time.Now().Add(time.Minute); !is(); {
+		if time.Now().After(deadline) {
+			s.Fatalf("not within a minute: %s", what)
+		}
+		wait(s.Context(), 20*time.Millisecond)
+	}
+}
+
+func (s *site) remote() *remote.Registry { return &remote.Registry{Host: s.addr} }
+
+// push pushes an image with a layer, and returns its digest.
+func (s *site) push(repo, tag, text string) digest.Digest {
+	s.Helper()
+	target := s.remote().Target()
+	put := func(mediaType string, content []byte) ocispec.Descriptor {
+		desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
+		if err := blob.Put(s.Context(), target.Blobs, repo, desc, bytes.NewReader(content)); err != nil {
+			s.Fatal(err)
+		}
+		return desc
+	}
+	config, layer := put(ocispec.MediaTypeImageConfig, []byte(`{"architecture":"amd64","os":"linux"}`)), put(ocispec.MediaTypeImageLayerGzip, []byte(text))
+	raw, desc, err := manifest.ImageDraft{Config: &config, Layers: []ocispec.Descriptor{layer}}.Build()
+	if err == nil {
+		_, err = target.Manifests.Push(s.Context(), repo, manifest.PushRequest{MediaType: desc.MediaType, Raw: raw, Tags: []string{tag}})
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	return desc.Digest
+}
+
+// names returns what a tag names, "" if it is not there.
+func (s *site) names(repo, tag string) digest.Digest {
+	t, _ := s.remote().Source().Manifests.Resolve(s.Context(), repo, tag)
+	return t.Digest
+}
+
+func (s *site) delete(repo, ref string) {
+	s.Helper()
+	r, _ := http.NewRequest("DELETE", "http://"+s.addr+"/v2/"+repo+"/manifests/"+ref, nil)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		s.Fatal(resp.Status)
+	}
+}
+
+// get returns the head and the body of an answer.
+func (s *site) get(path string) (*http.Response, string) {
+	s.Helper()
+	resp, err := http.Get("http://" + s.addr + path)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// metric is the sum of the samples whose line begins so.
+func (s *site) metric(prefix string) (sum float64) {
+	s.Helper()
+	_, text := s.get("/metrics")
+	for line := range strings.Lines(text) {
+		var v float64
+		if strings.HasPrefix(line, prefix) {
+			fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &v)
+			sum += v
+		}
+	}
+	return sum
+}
+
+const (
+	here  = `{"region": "eu-west-1", "registryId": "111122223333"}`
+	there = `{"region": "us-east-1", "registryId": "111122223333"}`
+)
+
+// copying is a configuration that copies from one to another, and takes copies from this machine.
+func copying(from, to, addr string) string {
+	return `{"registry": ` + from + `, "replication": {"rules": [{"destinations": [` + to + `], "deleteReplication": {"enabled": true},
+	  "repositoryFilters": [{"filter": "team", "filterType": "PREFIX_MATCH"}]}],
+	  "destinations": [` + strings.TrimSuffix(to, "}") + `, "url": "http://` + addr + `"}], "sources": ["127.0.0.0/8"]}}`
+}
+
+// storages are the ways to keep things.
+func storages(t *testing.T) map[string]func(t *testing.T) []string {
+	return map[string]func(t *testing.T) []string{
+		"memory": func(*testing.T) []string { return nil },
+		"folder": func(t *testing.T) []string { return []string{"-unsynced", "-data", t.TempDir()} },
+		"PostgreSQL": func(t *testing.T) []string {
+			return []string{"-unsynced", "-data", t.TempDir(), "-postgres", pgtest.Start(t)}
+		},
+	}
+}
+
+// Two servers that copy to each other: what is pushed to one comes to the other, with
+// deletions, and no copy starts another.
+func TestServersReplicateToEachOther(t *testing.T) {
+	for name, where := range storages(t) {
+		t.Run(name, func(t *testing.T) {
+			a, b := newSite(t, where(t)...), newSite(t)
+			a.config, b.config = copying(here, there, b.addr), copying(there, here, a.addr)
+			a.up()
+			b.up()
+			v1 := a.push("team/app", "v1", "one")
+			a.push("other/app", "v1", "one")
+			a.until("a push comes to the other", func() bool { return b.names("team/app", "v1") == v1 })
+			if b.names("other/app", "v1") != "" {
+				t.Error("what no rule covers is copied")
+			}
+			var body string
+			a.until("its status is told", func() bool {
+				_, body = a.get("/ui/replication/team/app:v1")
+				return strings.Contains(body, `"COMPLETE"`)
+			})
+			var told struct {
+				Repo     string `json:"repositoryName"`
+				Statuses []struct{ Region, RegistryID, Status string }
+			}
+			if json.Unmarshal([]byte(strings.Replace(body, "replicationStatuses", "statuses", 1)), &told) != nil || told.Repo != "team/app" || len(told.Statuses) != 1 || told.Statuses[0].Region != "us-east-1" {
+				t.Errorf("status: %s", body)
+			}
+			// The other way, and moved here again: each comes to the other side once.
+			v2 := b.push("team/app", "v1", "two")
+			b.until("a push comes back", func() bool { return a.names("team/app", "v1") == v2 })
+			v3 := a.push("team/app", "v1", "three")
+			a.until("a tag moves", func() bool { return b.names("team/app", "v1") == v3 })
+			a.delete("team/app", "v1")
+			a.until("a tag goes", func() bool { return b.names("team/app", "v1") == "" })
+			a.delete("team/app", string(v1))
+			a.until("an image goes", func() bool {
+				return status(t, "http://"+b.addr+"/v2/team/app/manifests/"+string(v1)) == http.StatusNotFound
+			})
+			// A copy that started another would have come by now, before what was pushed after it.
+			last := b.push("team/last", "v1", "last")
+			b.until("the last", func() bool { return a.names("team/last", "v1") == last })
+			if n := b.metric("registry_replicated_total"); n != 2 {
+				t.Errorf("the other has copied %v images, want the 2 that were pushed to it", n)
+			}
+			if n := a.metric("registry_replicated_total"); n != 2 {
+				t.Errorf("this one has copied %v images, want the 2 that were pushed to it", n)
+			}
+		})
+	}
+}
+
+// What is to be copied outlives a destination that is down, and the end of the
+// server itself.
+func TestCopiesWaitForTheirDestination(t *testing.T) {
+	for name, where := range storages(t) {
+		if name == "memory" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			a, b := newSite(t, where(t)...), newSite(t, "-unsynced", "-data", t.TempDir())
+			a.config = copying(here, there, b.addr)
+			a.up()
+			pushed := map[string]digest.Digest{}
+			push := func(from, to int) {
+				for i := from; i < to; i++ {
+					tag := fmt.Sprint("v", i)
+					pushed[tag] = a.push("team/app", tag, tag)
+				}
+			}
+			push(0, 10)
+			a.until("its status says that it waits", func() bool {
+				_, body := a.get("/ui/replication/team/app:v0")
+				return strings.Contains(body, `"IN_PROGRESS"`)
+			})
+			if _, page := a.get("/ui/image/team/app:v0"); !strings.Contains(page, "IN_PROGRESS") || !strings.Contains(page, "us-east-1") {
+				t.Errorf("the page does not show that it is in progress")
+			}
+			a.down()
+			a.up()
+			push(10, 20)
+			b.up()
+			a.down() // in the middle, perhaps
+			a.up()
+			for tag, dgst := range pushed {
+				a.until(tag+" is there", func() bool { return b.names("team/app", tag) == dgst })
+			}
+		})
+	}
+}
+
+// A push that claims to be a copy is one if it comes from where copies do.
+func TestOnlySourcesSayThatTheyCopy(t *testing.T) {
+	for networks, want := range map[string]manifest.Cause{"10.0.0.0/8": manifest.CauseClient, "127.0.0.0/8": manifest.CauseReplication, "": manifest.CauseClient} {
+		c := &replicationConfig{}
+		if networks != "" {
+			c.Sources = []string{networks}
+		}
+		if err := c.check(nil); err != nil {
+			t.Fatal(err)
+		}
+		for header, want := range map[string]manifest.Cause{"111122223333/eu-west-1": want, "": manifest.CauseClient, "somebody": manifest.CauseClient} {
+			r := httptest.NewRequest("PUT", "/", nil)
+			r.RemoteAddr = "127.0.0.1:4000"
+			if header != "" {
+				r.Header.Set(sourceHeader, header)
+			}
+			cause, via := c.cause(r)
+			if cause != want || len(via) != map[bool]int{true: 1}[want == manifest.CauseReplication] {
+				t.Errorf("%q from 127.0.0.1, sources %q: %q via %q, want %q", header, networks, cause, via, want)
+			}
+		}
+	}
+}
+
+// The webhook of the destination tells of a copy, and whence it came. A webhook that is
+// down keeps no copy waiting.
+func TestTheWebhookTellsOfCopies(t *testing.T) {
+	var mu sync.Mutex
+	var told []string
+	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, string(body))
+	}))
+	defer hook.Close()
+	a, b := newSite(t, "-webhook", "http://"+free(t)), newSite(t, "-webhook", hook.URL)
+	b.config = `{"registry": ` + there + `, "replication": {"sources": ["127.0.0.1/32"]}, "pullThroughCache": {"rules": [{"ecrRepositoryPrefix": "hub", "upstreamRegistryUrl": "` + a.addr + `"}]}}`
+	a.config = copying(here, there, b.addr)
+	a.up()
+	b.up()
+	for i := range 3 {
+		tag := fmt.Sprint("v", i)
+		v := a.push("team/app", tag, tag)
+		a.until("copied", func() bool { return b.names("team/app", tag) == v })
+	}
+	b.get("/v2/hub/team/app/manifests/v0")
+	for _, want := range [][]string{
+		{"com.amazonaws.ecr.replication", `"source-account":"111122223333"`, `"source-region":"eu-west-1"`, `"image-tag":"v2"`},
+		{"com.amazonaws.ecr.pull-through-cache", `"SUCCESS"`, a.addr, `"hub/team/app"`},
+	} {
+		b.until("events", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, e := range told {
+				all := true
+				for _, part := range want {
+					all = all && strings.Contains(e, part)
+				}
+				if all {
+					return true
+				}
+			}
+			return false
+		})
+	}
+}
