@@ -96,3 +96,29 @@ func TestTheCacheIsBounded(t *testing.T) {
 		t.Errorf("it is still here: %v", err)
 	}
 }
+
+func TestACacheIsConfiguredStrictly(t *testing.T) {
+	dir := t.TempDir()
+	cache := func(rest string) string {
+		return `{"pullThroughCache": {"rules": [{"ecrRepositoryPrefix": "hub", "upstreamRegistryUrl": "hub.example"}]` + rest + `}}`
+	}
+	for text, want := range map[string]string{
+		`{"pullThroughCache": {}}`:                                                                               "pullThroughCache: rules: are required",
+		`{"pullThroughCache": {"rules": {}}}`:                                                                    "pullThroughCache: rules: rules: is to be an array",
+		`{"pullThroughCache": {"rules": [{"ecrRepositoryPrefix": "hub"}]}}`:                                      "pullThroughCache: rules: /0/upstreamRegistryUrl: is required",
+		strings.Replace(cache(``), "hub.example", "http://hub.example", 1):                                       "pullThroughCache: rules: /0/upstreamRegistryUrl: is to be a host",
+		strings.Replace(cache(``), `"}]`, `", "credentialArn": "arn:aws:x"}]`, 1):                                "pullThroughCache: rules: hub: logins are those of docker",
+		cache(`, "lazy": true`):                                                                                  `unknown field "lazy"`,
+		cache(`, "upstreams": [{"upstreamRegistryUrl": "other.example"}]`):                                       `pullThroughCache: upstreams[0]: upstreamRegistryUrl: no rule has "other.example"`,
+		cache(`, "upstreams": [{"upstreamRegistryUrl": "hub.example", "allow": [""]}]`):                          "pullThroughCache: upstreams[0]: allow[0]: want a host with its port",
+		cache(`, "upstreams": [{"upstreamRegistryUrl": "hub.example"}, {"upstreamRegistryUrl": "hub.example"}]`): "pullThroughCache: upstreams[1]: hub.example is there twice",
+		cache(`, "tagAge": "1 day"`):                                                                             `pullThroughCache: tagAge: want a time, as in 24h, not "1 day"`,
+		cache(`, "evictEvery": "0s"`):                                                                            "pullThroughCache: evictEvery: want a time",
+		cache(`, "maxBytes": -1`):                                                                                "pullThroughCache: maxBytes: want a number",
+	} {
+		_, err := readConfig(write(t, dir, "config.json", text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want an error that says %q", text, err, want)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -332,4 +333,131 @@ func TestTheWebhookTellsOfCopies(t *testing.T) {
 			return false
 		})
 	}
+}
+
+func TestReplicationIsConfiguredStrictly(t *testing.T) {
+	dir := t.TempDir()
+	rules := func(rule string) string {
+		return `{"registry": ` + here + `, "replication": {"rules": [` + rule + `], "destinations": [` + strings.TrimSuffix(there, "}") + `, "url": "https://there.example"}]}}`
+	}
+	destination := func(rest string) string {
+		return `{"registry": ` + here + `, "replication": {"destinations": [` + strings.TrimSuffix(there, "}") + rest + `}]}}`
+	}
+	for text, want := range map[string]string{
+		`{"registry": {"region": "eu-west-1"}}`:                             "registry: registryId: takes a string of 12 digits",
+		`{"registry": {"region": "E", "registryId": "111122223333"}}`:       "registry: region: takes 2 to 25 lower case",
+		`{"registry": {"name": "x"}}`:                                       `unknown field "name"`,
+		`{"replication": {"rule": []}}`:                                     `unknown field "rule"`,
+		`{"replication": {"rules": []}}`:                                    "replication: rules: go with the section registry",
+		`{"replication": {"sources": ["10.0.0.1"]}}`:                        `replication: sources[0]: want a network, as in 10.0.0.0/8, not "10.0.0.1"`,
+		`{"replication": {"jobs": -1}}`:                                     "replication: jobs: want a number from 0",
+		rules(`{"destinations": [` + here + `]}`):                           "rules[0].destinations[0]: Replication destination cannot be the same",
+		rules(`{"destinations": [{"region": "us-east-1"}]}`):                "rules[0].destinations[0].registryId: is required",
+		rules(`{"destinations": [` + there + `], "repositoryFilters": []}`): "rules[0].repositoryFilters: is to be left out",
+		rules(`{"destination": [` + there + `]}`):                           "rules[0].destination: is not known",
+		rules(strings.Replace(`{"destinations": [X]}`, "X", otherPlace, 1)): "replication: rules[0].destinations[0]: the list destinations has no URL for 999988887777/eu-north-1",
+		destination(``): "replication: destinations[0]: url: want http://HOST",
+		destination(`, "url": "https://user:hunter2@there.example"`):                                           "replication: destinations[0]: url: want http://HOST",
+		destination(`, "url": "https://there.example/v2"`):                                                     "replication: destinations[0]: url: want http://HOST",
+		destination(`, "url": "ftp://there.example"`):                                                          "replication: destinations[0]: url: want http://HOST",
+		destination(`, "url": "https://there.example", "allow": ["10.0.0.1"]`):                                 "replication: destinations[0]: allow[0]: want a host with its port",
+		destination(`, "url": "https://there.example", "realms": ["auth"]`):                                    "replication: destinations[0]: realm",
+		destination(`, "url": "https://there.example", "requests": -1`):                                        "replication: destinations[0]: requests: want a number",
+		destination(`, "url": "https://a.example"}, ` + there[:len(there)-1] + `, "url": "https://b.example"`): "replication: destinations[1]: 111122223333/us-east-1 is there twice",
+		strings.Replace(destination(`, "url": "https://a.example"`), here, there, 1):                           "replication: destinations[0]: it is this registry itself",
+	} {
+		_, err := readConfig(write(t, dir, "config.json", text))
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v, want an error that says %q", text, err, want)
+		}
+	}
+}
+
+const otherPlace = `{"region": "eu-north-1", "registryId": "999988887777"}`
+
+// Jobs that are dead are listed, and run again or are forgotten; a destination is paused.
+func TestTheJobsCommand(t *testing.T) {
+	for name, where := range storages(t) {
+		if name == "memory" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			args := where(t)
+			a, b := newSite(t, args...), newSite(t)
+			a.config = copying(here, there, b.addr)
+			a.config = strings.Replace(a.config, `"sources"`, `"attempts": 1, "sources"`, 1)
+			a.up()
+			v1 := a.push("team/app", "v1", "one")
+			a.push("team/app", "v2", "two")
+			a.until("the jobs are dead", func() bool {
+				_, body := a.get("/ui/replication/team/app:v1")
+				_, other := a.get("/ui/replication/team/app:v2")
+				return strings.Contains(body, `"FAILED"`) && strings.Contains(other, `"FAILED"`)
+			})
+			if _, page := a.get("/ui/image/team/app:v1"); !strings.Contains(page, "destination_unavailable") {
+				t.Error("the page does not show why")
+			}
+			a.down()
+			run := func(verb string, more ...string) string {
+				t.Helper()
+				out := captured(t, func() error { return jobsOf(t.Context(), append(append([]string{verb}, args...), more...)) })
+				return out
+			}
+			listed := run("list", "-state", "dead")
+			if strings.Count(listed, "dead, 1 attempts, destination_unavailable") != 2 || !strings.Contains(listed, "team/app "+string(v1)+" [v1]") {
+				t.Errorf("list: %s", listed)
+			}
+			for line := range strings.Lines(listed) {
+				if strings.Contains(line, "[v2]") {
+					run("discard", strings.Fields(line)[0])
+				}
+			}
+			run("pause", "111122223333/us-east-1")
+			if out := run("list"); !strings.Contains(out, "111122223333/us-east-1 is paused") || strings.Contains(out, "[v2]") {
+				t.Errorf("list: %s", out)
+			}
+			if out := run("replay", "-all"); out != "1 jobs\n" {
+				t.Errorf("replay: %s", out)
+			}
+			b.up()
+			a.up()
+			a.push("team/app", "v3", "three") // waits behind the other one
+			if out := b.names("team/app", "v1"); out != "" {
+				t.Error("a destination that is paused gets a copy")
+			}
+			a.down()
+			run("resume", "111122223333/us-east-1")
+			a.up()
+			a.until("it is copied", func() bool { return b.names("team/app", "v1") == v1 && b.names("team/app", "v3") != "" })
+			if b.names("team/app", "v2") != "" {
+				t.Error("what was discarded is copied")
+			}
+		})
+	}
+	for _, args := range [][]string{
+		nil, {"run"}, {"list"}, {"list", "-data", t.TempDir()}, {"list", "-state", "lost"}, {"list", "x"}, {"replay"}, {"replay", "-all", "x"}, {"pause"}, {"pause", "there"},
+	} {
+		if err := jobsOf(t.Context(), args); err == nil {
+			t.Errorf("%q succeeds", args)
+		}
+	}
+}
+
+// captured returns what f prints.
+func captured(t *testing.T, f func() error) string {
+	t.Helper()
+	out, err := os.Create(t.TempDir() + "/out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout := os.Stdout
+	os.Stdout = out
+	err = f()
+	os.Stdout = stdout
+	out.Close()
+	text, _ := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return string(text)
 }
