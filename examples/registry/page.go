@@ -20,6 +20,7 @@ import (
 	"github.com/wharfage/wharfage/lifecycle"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/replication/pullthrough"
+	"github.com/wharfage/wharfage/repository"
 )
 
 // page shows people what the registry holds, below /ui/. It only reads, asks
@@ -38,6 +39,8 @@ type page struct {
 	scanning *scanningConfig                                                   // nil: nothing is scanned
 	copies   *replicator                                                       // nil: nothing is copied elsewhere
 	cached   pullthrough.Rules
+
+	templates []repository.Template // of repositories that are made
 }
 
 //go:embed templates style.css icon.svg

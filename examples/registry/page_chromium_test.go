@@ -410,7 +410,7 @@ func TestAccessibility(t *testing.T) {
 	b := startBrowser(t, server.URL)
 	for name, path := range map[string]string{
 		"repositories": "/ui/", "repository": "/ui/repo/team/shop/checkout", "attached": "/ui/repo/team/shop/checkout?show=attached",
-		"image": "/ui/image/team/shop/checkout:v1", "lone": "/ui/image/charts/checkout:2.4.1", "hostile": "/ui/image/hostile:bad", "hostile-image": "/ui/repo/hostile",
+		"image": "/ui/image/team/shop/checkout:v1", "cache": "/ui/repo/mirror/nginx", "lone": "/ui/image/charts/checkout:2.4.1", "hostile": "/ui/image/hostile:bad", "hostile-image": "/ui/repo/hostile",
 		"lifecycle": "/ui/lifecycle/team/shop/checkout?image=v1", "archive": "/ui/lifecycle/team/shop/checkout?policy=unused&days=365",
 	} {
 		for look, width := range map[string]int{"wide": 1200, "narrow": 360, "dark": 1200} {

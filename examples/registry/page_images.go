@@ -61,7 +61,9 @@ func (p *page) repositories(r *http.Request, _ string) (*view, error) {
 		Query, After string
 		Rows         []row
 		Next         string
+		Templates    []templateView
 	}
+	data.Templates = p.templateViews()
 	ctx, q := r.Context(), r.URL.Query()
 	data.Query, data.After = q.Get("q"), q.Get("after")
 	for name, err := range catalog.Repos(ctx, data.After) {

@@ -43,6 +43,36 @@ func (s *settingsView) Summary() string {
 	return summary
 }
 
+// templateView is a template, as the page says it.
+type templateView struct{ Prefix, For, Mutability, Policy, Description string }
+
+func (p *page) templateViews() (out []templateView) {
+	for _, t := range p.templates {
+		v := templateView{t.Prefix, "", mutability(&t.Settings), "none", t.Description}
+		for i, c := range t.AppliedFor {
+			if i > 0 {
+				v.For += ", "
+			}
+			v.For += map[repository.Cause]string{repository.CausePush: "pushes", repository.CauseReplication: "copies", repository.CauseCache: "the cache"}[c]
+		}
+		if t.Prefix == repository.Root {
+			v.Prefix = "any other"
+		}
+		if t.LifecyclePolicy != "" {
+			v.Policy = "its own"
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func mutability(s *repository.Settings) string {
+	if strings.HasPrefix(s.TagMutability, "IMMUTABLE") {
+		return "tags do not move"
+	}
+	return "tags may move"
+}
+
 // made returns a repository, the zero one where any name is a repository.
 func (p *page) made(r *http.Request, repo string) (repository.Repository, error) {
 	if p.handler.Repositories == nil {
@@ -61,14 +91,11 @@ func (p *page) settings(r *http.Request, repo string) (*settingsView, error) {
 		return nil, err
 	}
 	out := &settingsView{
-		Mutability: "tags may move", Policy: "no lifecycle policy", Scans: "no scans",
+		Mutability: mutability(&have.Settings), Policy: "no lifecycle policy", Scans: "no scans",
 		Encryption: have.Encryption, Labels: have.ResourceTags, CreatedAt: have.CreatedAt,
 	}
 	if out.routesView, err = p.routes(r.Context(), repo); err != nil {
 		return nil, err
-	}
-	if strings.HasPrefix(have.TagMutability, "IMMUTABLE") {
-		out.Mutability = "tags do not move"
 	}
 	for _, f := range have.TagMutabilityNot {
 		out.Except = append(out.Except, f.Filter)

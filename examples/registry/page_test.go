@@ -23,6 +23,9 @@ import (
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/lifecycle"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/replication"
+	"github.com/wharfage/wharfage/replication/memqueue"
+	"github.com/wharfage/wharfage/replication/pullthrough"
 	"github.com/wharfage/wharfage/repository"
 	"github.com/wharfage/wharfage/scan"
 )
@@ -139,7 +142,46 @@ func demo(t *testing.T) *showcase {
 	config := s.blob("charts/checkout", "application/vnd.cncf.helm.config.v1+json", "{}", 0)
 	raw, desc, err := manifest.ImageDraft{Config: &config, Layers: []ocispec.Descriptor{s.blob("charts/checkout", "application/vnd.cncf.helm.chart.content.v1.tar+gzip", "chart", 5000)}}.Build()
 	s.push("charts/checkout", raw, desc, err, "2.4.1")
+	s.copied(app, "v1")
+	s.cached, err = pullthrough.NewRules([]pullthrough.Rule{{Prefix: "mirror", UpstreamURL: "hub.example", UpstreamPrefix: "library"}}, pullthrough.RuleOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.templates = []repository.Template{
+		{Prefix: "team", AppliedFor: []repository.Cause{repository.CausePush, repository.CauseReplication}, Description: "What teams build", Settings: repository.Settings{TagMutability: "IMMUTABLE"}},
+		{Prefix: repository.Root, AppliedFor: []repository.Cause{repository.CauseCache}, Settings: repository.Settings{LifecyclePolicy: keepOne}},
+	}
 	return s
+}
+
+// copied has the repositories of a team go to three registries, and an image be
+// at one of them, on the way to the next, and refused by the last.
+func (s *showcase) copied(repo, tag string) {
+	s.Helper()
+	ctx, queue := s.Context(), new(memqueue.Queue)
+	configuration := replication.Configuration{Rules: []replication.Rule{{Deletes: replication.DeleteReplication{Enabled: true}, Filters: []replication.RepositoryFilter{{Filter: "team", Type: replication.PrefixMatch}}}}}
+	for _, region := range []string{"eu-west-1", "us-east-1", "ap-southeast-2"} {
+		configuration.Rules[0].Destinations = append(configuration.Rules[0].Destinations, replication.Registry{Region: region, ID: "111122223333"})
+	}
+	s.copies = &replicator{Replicator: replication.Replicator{
+		Source: replication.LocalSource(s.store.blobs, s.store.manifests), Queue: queue,
+		Configuration: func(context.Context) (replication.Configuration, error) { return configuration, nil },
+		Destinations: func(context.Context, replication.Registry) (replication.Destination, error) {
+			return replication.Destination{}, replication.ErrUnavailable
+		},
+	}}
+	t, err := s.store.manifests.Resolve(ctx, repo, tag)
+	for _, to := range configuration.Rules[0].Destinations {
+		err = errors.Join(err, queue.Add(ctx, today, replication.Job{ID: to.Region, To: to, Repo: repo, Digest: t.Digest, Action: replication.ActionCopy}))
+	}
+	leases, failed := queue.Lease(ctx, replication.LeaseRequest{Most: 2, TTL: time.Minute, Now: today})
+	if err = errors.Join(err, failed); err != nil || len(leases) != 2 {
+		s.Fatal(leases, err)
+	}
+	err = queue.Done(ctx, leases[0], today, "")
+	if err = errors.Join(err, queue.Fail(ctx, leases[1], today, replication.JobFailure{Code: replication.FailureDenied}, time.Time{})); err != nil {
+		s.Fatal(err)
+	}
 }
 
 // get asks for a page, and checks what holds for all of them.
@@ -586,5 +628,33 @@ func TestSettingsAreShown(t *testing.T) {
 	has(t, body, "a lifecycle policy that cannot be read")
 	if status != 200 {
 		t.Errorf("status %d", status)
+	}
+}
+
+// An image says where it has been copied, and a repository where it goes, or what it is a
+// cache of.
+func TestPagesTellOfCopies(t *testing.T) {
+	s := demo(t)
+	_, image := s.get("/ui/image/team/shop/checkout:v1")
+	has(t, image, "eu-west-1", "COMPLETE", "us-east-1", "FAILED", "destination_denied", "ap-southeast-2", "IN_PROGRESS", "/ui/replication/team/shop/checkout@sha256:")
+	_, repo := s.get("/ui/repo/team/shop/checkout")
+	has(t, repo, "copied to 3 registries", "111122223333/us-east-1, deletions too")
+	_, cache := s.get("/ui/repo/mirror/nginx")
+	has(t, cache, "a cache", "hub.example/library/nginx")
+	_, lone := s.get("/ui/image/mirror/nginx:1")
+	has(t, lone, "at no other registry")
+	_, all := s.get("/ui/")
+	has(t, all, "Templates of new repositories", "pushes, copies", "tags do not move", "any other")
+	r := httptest.NewRecorder()
+	s.ServeHTTP(r, httptest.NewRequest("GET", "/ui/replication/team/shop/checkout:v1", nil))
+	has(t, r.Body.String(), `"repositoryName": "team/shop/checkout"`, `"failureCode": "destination_denied"`)
+	if got := r.Header().Get("Content-Type"); got != "application/json" {
+		t.Errorf("the status is %s", got)
+	}
+	s.copies = nil
+	for path, want := range map[string]int{"/ui/replication/team/shop/checkout:v1": 404, "/ui/replication/team/shop/checkout:none": 404, "/ui/image/team/shop/checkout:v1": 200} {
+		if got, _ := s.get(path); got != want {
+			t.Errorf("%s without copies: %d", path, got)
+		}
 	}
 }

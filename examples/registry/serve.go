@@ -115,6 +115,9 @@ func serve(ctx context.Context, args []string) error {
 	jobs.scanning = newScanning(c.Scanning, s.handler, m)
 	if *ui {
 		s.page = &page{handler: s.handler, pulls: store.pulls, policy: jobs.lifecycle.inForce, scanning: c.Scanning, copies: copies}
+		if c.Repositories != nil {
+			s.page.templates = c.Repositories.templates()
+		}
 		if c.Cache != nil {
 			s.page.cached = c.Cache.rules
 		}
