@@ -16,7 +16,7 @@ type outbox struct {
 	hook    *webhookJob
 }
 
-func (o *outbox) wanted() bool { return o.enqueue != nil || o.hook.wanted() }
+func (o *outbox) wanted() bool { return o != nil && (o.enqueue != nil || o.hook.wanted()) }
 
 // run does so until ctx ends. Copies do not wait for the webhook, which may be
 // down for long: a listing of their own goes ahead. That makes jobs twice, and the
