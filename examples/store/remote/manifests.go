@@ -266,7 +266,7 @@ func (m *Manifests) Delete(ctx context.Context, repo string, id manifest.ImageID
 
 func (m *Manifests) delete(ctx context.Context, repo string, dgst digest.Digest) error {
 	var subject digest.Digest
-	if has, err := m.hasReferrers(ctx, repo, dgst); err != nil {
+	if has, err := m.HasReferrers(ctx, repo, dgst); err != nil {
 		return err
 	} else if !has {
 		rec, _, err := m.get(ctx, repo, string(dgst), dgst)
