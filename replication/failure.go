@@ -35,9 +35,9 @@ func (e *FailureError) Unwrap() error { return e.Err }
 
 // FailureOf returns what is told of an error of [Replicator.Do], and whether another
 // attempt is of use. It is for other queues.
-func FailureOf(err error) (f Failure, again bool) {
+func FailureOf(err error) (f JobFailure, again bool) {
 	const most = 500
-	f = Failure{Code: FailureInternal, Detail: err.Error()}
+	f = JobFailure{Code: FailureInternal, Detail: err.Error()}
 	if len(f.Detail) > most {
 		f.Detail = f.Detail[:most]
 	}

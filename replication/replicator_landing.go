@@ -89,7 +89,10 @@ func (l *landing) Resolve(ctx context.Context, repo, tag string) (manifest.Tag, 
 	if archived {
 		err = manifest.ErrNotFound
 	}
-	return t, err
+	if err != nil {
+		return manifest.Tag{}, err
+	}
+	return t, nil
 }
 
 // Abilities implements [blob.Able].

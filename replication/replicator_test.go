@@ -155,8 +155,11 @@ func TestWhatChangesMeanwhileIsDoneAgain(t *testing.T) {
 			f, from, to := twins(t)
 			once := false
 			f.link = func(_, _ replication.Registry) error {
-				if !once && len(to.came) > 1 { // blobs are there, and the manifest is on its way
-					once = true
+				to.mu.Lock()
+				now := !once && len(to.came) > 1 // blobs are there, and the manifest is on its way
+				once = once || now
+				to.mu.Unlock()
+				if now {
 					change(from)
 					f.settle()
 				}
@@ -298,14 +301,10 @@ func TestWhatFailsIsTriedAgain(t *testing.T) {
 func TestLongJobsKeepTheirLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, from, _ := twins(t)
-		var long time.Duration
-		calls := 0
 		f.link = func(_, _ replication.Registry) error {
-			time.Sleep(long)
-			calls++
+			time.Sleep(10 * time.Minute)
 			return nil
 		}
-		long = 10 * time.Minute
 		from.push("r", "a", "", "v1")
 		from.enqueue()
 		ended := make(chan error)
@@ -443,5 +442,35 @@ func TestLateCopiesAreComplete(t *testing.T) {
 	want := map[digest.Digest][]string{child: {}, referrer: {}, desc.Digest: {"new"}}
 	if got := to.images("r"); !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// TestWhatIsInTheArchiveThereComesBack, whether it has tags or not.
+func TestWhatIsInTheArchiveThereComesBack(t *testing.T) {
+	f, from, to := twins(t)
+	images := []digest.Digest{from.push("r", "tagged", "", "v1"), from.push("r", "untagged", "")}
+	f.settle()
+	move := func(m *member, class manifest.StorageClass) {
+		for _, d := range images {
+			if err := m.manifests.Apply(t.Context(), "r", manifest.Change{Classes: []manifest.ClassMove{{Digest: d, To: class}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.settle()
+	}
+	move(to, manifest.Archive)
+	move(from, manifest.Archive)
+	for _, want := range []manifest.StorageClass{manifest.Archive, manifest.Standard} {
+		if want == manifest.Standard {
+			move(from, manifest.Standard)
+		}
+		for _, d := range images {
+			if rec, err := to.manifests.Get(t.Context(), "r", d); err != nil || rec.StorageClass != want {
+				t.Errorf("%s, tagged %v, is in class %q, want %q, %v", d, d == images[0], rec.StorageClass, want, err)
+			}
+		}
+	}
+	if got := to.images("r"); !reflect.DeepEqual(got, map[digest.Digest][]string{images[0]: {"v1"}, images[1]: {}}) {
+		t.Errorf("%v", got)
 	}
 }

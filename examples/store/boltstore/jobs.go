@@ -114,8 +114,7 @@ func imageRow(e *replication.Entry) []byte {
 type route struct {
 	running int
 	expired []uint64 // by when
-	waiting []byte   // the key of the next one, nil if none is due
-	prefix  []byte   // of waiting
+	prefix  []byte   // of those that wait
 }
 
 // Lease implements [replication.Queue].
@@ -256,7 +255,7 @@ func (j *Jobs) Extend(ctx context.Context, l replication.Entry, until time.Time)
 // Done implements [replication.Queue].
 func (j *Jobs) Done(ctx context.Context, l replication.Entry, now time.Time, outcome string) error {
 	return j.end(ctx, "end", l, func(t *tx, e *replication.Entry) {
-		e.State, e.Due, e.EndedAt, e.Outcome, e.Failure = replication.StateDone, time.Time{}, now, outcome, replication.Failure{}
+		e.State, e.Due, e.EndedAt, e.Outcome, e.Failure = replication.StateDone, time.Time{}, now, outcome, replication.JobFailure{}
 		end := t.sequence(jobKeyRows)
 		t.put(jobKeyRows, append(jobKey(doneKey), numberRow(end)...), numberRow(e.Number))
 		t.forgetDone()
@@ -287,7 +286,7 @@ func (t *tx) forgetEntry(e *replication.Entry) {
 }
 
 // Fail implements [replication.Queue].
-func (j *Jobs) Fail(ctx context.Context, l replication.Entry, now time.Time, f replication.Failure, retryAt time.Time) error {
+func (j *Jobs) Fail(ctx context.Context, l replication.Entry, now time.Time, f replication.JobFailure, retryAt time.Time) error {
 	return j.end(ctx, "fail", l, func(t *tx, e *replication.Entry) {
 		e.Failure, e.Due = f, retryAt
 		if retryAt.IsZero() {

@@ -116,13 +116,13 @@ func (q *Queue) page(ctx context.Context, f replication.EntryFilter, after uint6
 }
 
 // failureIn reads what worker.Work has written, or River itself.
-func failureIn(text string) replication.Failure {
+func failureIn(text string) replication.JobFailure {
 	text = strings.TrimPrefix(text, "JobCancelError: ")
 	code, detail, found := strings.Cut(text, ": ")
 	if !found || strings.ContainsAny(code, " \"") {
-		return replication.Failure{Code: replication.FailureInternal, Detail: text}
+		return replication.JobFailure{Code: replication.FailureInternal, Detail: text}
 	}
-	return replication.Failure{Code: replication.FailureCode(code), Detail: detail}
+	return replication.JobFailure{Code: replication.FailureCode(code), Detail: detail}
 }
 
 // dead returns the number of a job that is.

@@ -315,6 +315,6 @@ func (q *Queue) Extend(context.Context, replication.Entry, time.Time) error { re
 func (q *Queue) Done(context.Context, replication.Entry, time.Time, string) error { return errLease }
 
 // Fail is not supported.
-func (q *Queue) Fail(context.Context, replication.Entry, time.Time, replication.Failure, time.Time) error {
+func (q *Queue) Fail(context.Context, replication.Entry, time.Time, replication.JobFailure, time.Time) error {
 	return errLease
 }
