@@ -156,6 +156,9 @@ func TestBadUpstream(t *testing.T) {
 		"says that it is shorter": {false, 1, func(ctx context.Context, content []byte, _ int, off int64, _ int) (io.ReadCloser, blob.Info, error) {
 			return body(ctx, content[off:], io.EOF, len(content)-1)
 		}},
+		"says that it is empty": {false, 1, func(ctx context.Context, content []byte, _ int, off int64, _ int) (io.ReadCloser, blob.Info, error) {
+			return body(ctx, content[off:], io.EOF, 0)
+		}},
 		"changes its size": {false, 2, func(ctx context.Context, content []byte, at int, off int64, call int) (io.ReadCloser, blob.Info, error) {
 			return body(ctx, content[off:at], errReset, len(content)+call)
 		}},
@@ -163,7 +166,7 @@ func TestBadUpstream(t *testing.T) {
 			return &script{ctx, content, 999, io.EOF}, blob.Info{Digest: digest.FromString("x"), Size: int64(len(content))}, nil
 		}},
 		"too large": {false, 1, func(ctx context.Context, content []byte, _ int, _ int64, _ int) (io.ReadCloser, blob.Info, error) {
-			return body(ctx, content, io.EOF, 1<<62)
+			return body(ctx, content, io.EOF, 1<<30) // MaxBlob is less
 		}},
 		"without end": {false, 0, func(ctx context.Context, content []byte, _ int, _ int64, _ int) (io.ReadCloser, blob.Info, error) {
 			return &script{ctx, bytes.Repeat(content, 100), 64 << 10, nil}, blob.Info{Size: -1}, nil
@@ -333,10 +336,15 @@ func (s failingStore) Put(_ context.Context, _ string, _ ocispec.Descriptor, r i
 
 // TestFullStore: a store that takes nothing does not keep clients from what is right.
 func TestFullStore(t *testing.T) {
+	var mu sync.Mutex
 	var told []error
 	w := newWorld(t, func(c *pullthrough.Cache) {
 		c.Blobs = failingStore{c.Blobs}
-		c.OnError = func(_ context.Context, err error) { told = append(told, err) }
+		c.OnError = func(_ context.Context, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, err)
+		}
 	})
 	content := pattern(200_000, 1)
 	desc := w.blob(content)
@@ -345,13 +353,41 @@ func TestFullStore(t *testing.T) {
 	if err := w.cache.Import(t.Context(), "up/app", image.Digest); !errors.Is(err, errFull) {
 		t.Errorf("import: %v", err)
 	}
+	mu.Lock()
 	if len(told) == 0 || !errors.Is(told[0], errFull) {
 		t.Errorf("told %v", told)
 	}
+	mu.Unlock()
 	desc = w.blob(pattern(200_000, 2))
 	w.blobs[desc.Digest] = content
 	if status, got, err := w.download(desc.Digest); err == nil && status == 200 || len(got) >= len(content) {
 		t.Errorf("bad bytes: %d %v", status, err)
+	}
+}
+
+// lateStore gets a blob just after it was asked for it.
+type lateStore struct {
+	blob.Store
+	once    *sync.Once
+	content []byte
+}
+
+func (s lateStore) Open(ctx context.Context, repo string, dgst digest.Digest, off, n int64) (io.ReadCloser, blob.Info, error) {
+	body, info, err := s.Store.Open(ctx, repo, dgst, off, n)
+	s.once.Do(func() {
+		blob.Put(ctx, s.Store, repo, ocispec.Descriptor{Digest: dgst, Size: int64(len(s.content))}, bytes.NewReader(s.content))
+	})
+	return body, info, err
+}
+
+// TestStoredMeanwhile: who just missed the end of a transfer does not begin another.
+func TestStoredMeanwhile(t *testing.T) {
+	content := pattern(1000, 1)
+	w := newWorld(t, func(c *pullthrough.Cache) { c.Blobs = lateStore{c.Blobs, new(sync.Once), content} })
+	desc := w.blob(content)
+	w.want(t, "app/blobs/"+string(desc.Digest), 200, content)
+	if w.count("open") != 0 {
+		t.Error("upstream was asked")
 	}
 }
 

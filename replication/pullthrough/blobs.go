@@ -100,19 +100,23 @@ func (c *Cache) open(ctx context.Context, p place, dgst digest.Digest, off, n in
 		return nil, blob.Info{}, err
 	}
 	// A length of 0 is all there is to an answer, so that comes after the verdict.
-	err = t.wait(ctx, func() bool { return t.done || t.size > 0 })
-	if err == nil && off > t.size {
+	var size int64
+	err = t.wait(ctx, func() bool {
+		size = t.size
+		return t.done || t.size > 0
+	})
+	if err == nil && off > size {
 		err = blob.ErrRange
 	}
 	if err != nil {
 		t.leave()
 		return nil, blob.Info{}, err
 	}
-	end := t.size
+	end := size
 	if n > 0 {
 		end = min(end, off+n)
 	}
-	return &reader{t: t, ctx: ctx, off: off, end: end}, blob.Info{Digest: dgst, Size: t.size, TouchedAt: c.now()}, nil
+	return &reader{t: t, ctx: ctx, off: off, end: end}, blob.Info{Digest: dgst, Size: size, TouchedAt: c.now()}, nil
 }
 
 // enter joins a transfer, if that may be.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -82,7 +83,10 @@ func (t *transfer) leave() {
 	}
 	t.c.mu.Unlock()
 	if last {
-		t.spool.close()
+		t.update(func() { // also for who reads what he has closed
+			t.spool.close()
+			t.err = os.ErrClosed
+		})
 	}
 }
 
