@@ -113,6 +113,7 @@ type CopyOptions struct {
 
 	accept  func(*manifest.Manifest) bool // of the root; nil accepts all
 	session *session                      // nil means one by what it is
+	bar     *bar                          // nil means one of its own
 }
 
 // AllReferrers as CopyOptions.Referrers follows referrers without end.

@@ -72,7 +72,7 @@ func (r *run) copyBlob(ctx context.Context, desc ocispec.Descriptor) (Received, 
 	if r.o.DryRun {
 		return Sent, nil
 	}
-	r.began(desc)
+	r.began(desc, false)
 	in := &content{r: r, desc: desc}
 	switch {
 	case long:

@@ -1,6 +1,8 @@
 package replication
 
 import (
+	"sync"
+
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -34,6 +36,24 @@ type Total struct {
 	Bytes, DoneBytes int64 // of those whose size is known
 }
 
+// bar is the Total of a call, and who is told.
+type bar struct {
+	mu    sync.Mutex
+	total Total
+	on    func(Event)
+}
+
+// add changes the Total and tells of it.
+func (b *bar) add(e Event, change func(*Total)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change(&b.total)
+	if b.on != nil {
+		e.Total = b.total
+		b.on(e)
+	}
+}
+
 // state is what a run knows of an object.
 type state struct {
 	size, got int64
@@ -52,17 +72,26 @@ func (r *run) visit(desc ocispec.Descriptor, isManifest bool) (first bool, err e
 		return false, r.overBudget("objects", len(r.objects))
 	}
 	r.objects[o] = &state{size: max(desc.Size, 0)}
-	r.total.Objects++
-	r.total.Bytes += max(desc.Size, 0)
-	r.emit(EventFound, desc, 0)
+	r.bar.add(r.event(EventFound, desc), func(t *Total) {
+		t.Objects++
+		t.Bytes += max(desc.Size, 0)
+	})
 	return true, nil
 }
 
+func (r *run) event(kind EventKind, desc ocispec.Descriptor) Event {
+	return Event{Kind: kind, Repo: r.to, Desc: desc}
+}
+
 // began and progress tell how far an object is.
-func (r *run) began(desc ocispec.Descriptor) {
+func (r *run) began(desc ocispec.Descriptor, isManifest bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.emit(EventBegan, desc, 0)
+	unknown := int64(0)
+	if s := r.objects[object{dgst: desc.Digest, manifest: isManifest}]; s != nil && s.size == 0 && !s.ended {
+		unknown, s.size = max(desc.Size, 0), max(desc.Size, 0)
+	}
+	r.bar.add(r.event(EventBegan, desc), func(t *Total) { t.Bytes += unknown })
 }
 
 func (r *run) progress(desc ocispec.Descriptor, bytes int64) {
@@ -72,12 +101,14 @@ func (r *run) progress(desc ocispec.Descriptor, bytes int64) {
 	if s == nil || s.ended {
 		return
 	}
-	r.total.DoneBytes += min(bytes, s.size) - min(s.got, s.size)
+	more := min(bytes, s.size) - min(s.got, s.size)
 	s.got = bytes
-	r.emit(EventBytes, desc, bytes)
+	e := r.event(EventBytes, desc)
+	e.Bytes = bytes
+	r.bar.add(e, func(t *Total) { t.DoneBytes += more })
 }
 
-// settle ends an object, once, and tells whether this was the time. A size that was not known before is added.
+// settle ends an object, once, and tells whether this was the time.
 func (r *run) settle(desc ocispec.Descriptor, isManifest bool, how EventKind) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -86,18 +117,15 @@ func (r *run) settle(desc ocispec.Descriptor, isManifest bool, how EventKind) bo
 		return false
 	}
 	s.ended = true
-	if s.size == 0 && desc.Size > 0 {
-		s.size = desc.Size
-		r.total.Bytes += s.size
-	}
-	r.total.Done++
-	r.total.DoneBytes += s.size - min(s.got, s.size)
 	tally := &r.result.Blobs
 	if isManifest {
 		tally = &r.result.Manifests
 	}
 	tally.add(Received(how), desc.Size)
-	r.emit(how, desc, 0)
+	r.bar.add(r.event(how, desc), func(t *Total) {
+		t.Done++
+		t.DoneBytes += s.size - min(s.got, s.size)
+	})
 	return true
 }
 
@@ -106,11 +134,5 @@ func (r *run) skip(desc ocispec.Descriptor, isManifest bool, why error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.result.Skipped = append(r.result.Skipped, Skipped{desc, why})
-	}
-}
-
-func (r *run) emit(kind EventKind, desc ocispec.Descriptor, bytes int64) {
-	if r.o.OnEvent != nil {
-		r.o.OnEvent(Event{Kind: kind, Repo: r.to, Desc: desc, Bytes: bytes, Total: r.total})
 	}
 }

@@ -26,6 +26,7 @@ type run struct {
 	o        CopyOptions
 	id       any // of the target
 	session  *session
+	bar      *bar
 
 	// Abilities of dst, nil if it lacks them.
 	receiver Receiver
@@ -43,12 +44,14 @@ type run struct {
 	mu      sync.Mutex
 	objects map[object]*state
 	reached []ocispec.Descriptor // manifests whose referrers are to be looked for
-	total   Total
 	result  CopyResult
 }
 
 func newRun(c *Copier, src Source, from string, dst Target, to string, o CopyOptions) *run {
 	r := &run{c: c, src: src, from: from, dst: dst, to: to, o: o, objects: map[object]*state{}, have: map[string]digest.Digest{}}
+	if r.bar = o.bar; r.bar == nil {
+		r.bar = &bar{on: o.OnEvent}
+	}
 	switch {
 	case dst.Registry != "":
 		r.id = dst.Registry
@@ -288,7 +291,7 @@ func (r *run) copyManifest(ctx context.Context, desc ocispec.Descriptor, at step
 		r.result.Root, r.rootRaw = l.desc, l.raw
 	}
 	if !at.present {
-		r.began(l.desc)
+		r.began(l.desc, true)
 	}
 	children, blobs := r.parts(l.m)
 	if at.present && !r.o.Verify {
@@ -305,7 +308,7 @@ func (r *run) copyManifest(ctx context.Context, desc ocispec.Descriptor, at step
 				r.lists, err = r.listReferrers(ctx, l.desc.Digest)
 				return err
 			case i <= len(children):
-				return r.manifest(ctx, children[i-1], step{depth: at.depth + 1})
+				return r.manifest(ctx, children[i-1], step{depth: at.depth + 1, present: at.present && !r.o.Verify})
 			}
 			entry := -1
 			if l.m.Kind == manifest.KindIndex {

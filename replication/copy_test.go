@@ -38,6 +38,8 @@ func TestRequests(t *testing.T) {
 			replication.CopyOptions{Referrers: replication.AllReferrers}, 5009 + 4 + 2000, 5 + 2000},
 		{"index of 20 platforms and 8 layers", func(g registry) ocispec.Descriptor { return g.platforms(from, 20, 8, "v1") },
 			replication.CopyOptions{}, 582 + 2, 2},
+		{"index whose children may have referrers", func(g registry) ocispec.Descriptor { return g.platforms(from, 3, 2, "v1") },
+			replication.CopyOptions{Referrers: 1}, 2*4 + 3*9 + 2 + 2*4 + 1, 2 + 1 + 2*4},
 		{"image without referrers", func(g registry) ocispec.Descriptor { return g.image(from, []string{"a", "b"}, "v1") },
 			replication.CopyOptions{Referrers: 1}, 2 + 2 + 2 + 9, 5},
 	} {

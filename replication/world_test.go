@@ -29,8 +29,7 @@ type registry struct {
 }
 
 func newRegistry(t testing.TB) registry {
-	blobs, manifests := new(memblob.Store), new(memmanifest.Store)
-	manifests.MissingBlobs = blob.Missing(blobs)
+	blobs, manifests := empty()
 	return registry{t, blobs, manifests}
 }
 
@@ -61,7 +60,7 @@ func (g registry) push(repo string, raw []byte, desc ocispec.Descriptor, err err
 // image pushes an image with the layers given by their content.
 func (g registry) image(repo string, layers []string, tags ...string) ocispec.Descriptor {
 	g.t.Helper()
-	config := g.blob(repo, fmt.Sprintf(`{"layers":%q}`, layers))
+	config := g.blob(repo, fmt.Sprintf(`{"layers":%q}`, digest.FromString(strings.Join(layers, "\n"))))
 	config.MediaType = ocispec.MediaTypeImageConfig
 	draft := manifest.ImageDraft{Config: &config}
 	for _, layer := range layers {

@@ -199,7 +199,32 @@ func (m *Manifests) referrers(ctx context.Context, repo string, subject digest.D
 		m.r.referrersAPI.Store(yes)
 	}
 	slices.SortFunc(out, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+	if err == nil {
+		err = m.complete(ctx, repo, out)
+	}
 	return out, err
+}
+
+// complete reads the documents of entries that say the type of an empty config: so does
+// go-containerregistry of all artifacts.
+func (m *Manifests) complete(ctx context.Context, repo string, list []ocispec.Descriptor) error {
+	var doubtful []digest.Digest
+	at := map[digest.Digest]*ocispec.Descriptor{}
+	for i := range list {
+		if d := &list[i]; d.ArtifactType == manifest.MediaTypeEmpty {
+			doubtful, at[d.Digest] = append(doubtful, d.Digest), d
+		}
+	}
+	return each(ctx, doubtful, func(ctx context.Context, _ int, d digest.Digest) error {
+		rec, _, err := m.get(ctx, repo, string(d), d)
+		if err == nil {
+			at[d].ArtifactType, at[d].Annotations = rec.Desc.ArtifactType, rec.Desc.Annotations
+		}
+		if manifest.IsNotFound(err) {
+			return nil
+		}
+		return err
+	})
 }
 
 // hasReferrers tells whether the registry has the referrers API, and asks it if that is not

@@ -65,6 +65,7 @@ type Registry struct {
 
 	// What the registry has been seen to do, each a trait.
 	selfMount, referrersAPI, digestOfHead, tagParameter atomic.Int32
+	chunk                                               atomic.Int32 // least bytes of a chunk
 }
 
 // Traits of a registry.

@@ -3,8 +3,7 @@ package remote
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,28 +26,36 @@ const (
 	maxChunk = 64 << 20
 )
 
-// session is the State of an Upload: how long a chunk is to be, and where it goes.
-func session(at *url.URL, least int64) []byte {
-	return fmt.Appendf(nil, "%d %s", least, at)
+// session returns where the session of u is to be found: its State, or else its ID.
+func (b *Blobs) session(u blob.Upload) (at *url.URL, err error) {
+	if err = b.r.Check(); err != nil {
+		return nil, err
+	}
+	where := string(u.State)
+	if where == "" && strings.Contains(u.ID, "/") {
+		where = u.ID
+	} else if where == "" {
+		where = u.Repo + "/blobs/uploads/" + u.ID
+	}
+	if at, err = b.r.base.Parse(where); err != nil {
+		return nil, fmt.Errorf("%w: its state is none of this registry", blob.ErrUploadNotFound)
+	}
+	return at, nil
 }
 
-func (b *Blobs) session(u blob.Upload) (at *url.URL, least int64, err error) {
-	if err := b.r.Check(); err != nil {
-		return nil, 0, err
+// at is u with its session at a Location. The ID is the last segment of that if it is
+// enough to find the session again, else all of it.
+func (b *Blobs) at(u blob.Upload, location *url.URL) blob.Upload {
+	u.State, u.ID = []byte(location.String()), location.String()
+	if plain := b.r.base.JoinPath(u.Repo, "blobs/uploads", path.Base(location.Path)); plain.String() == u.ID {
+		u.ID = path.Base(location.Path)
 	}
-	length, location, _ := strings.Cut(string(u.State), " ")
-	least, err = strconv.ParseInt(length, 10, 64)
-	if err == nil {
-		at, err = b.r.base.Parse(location)
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w: its state is none of this registry", blob.ErrUploadNotFound)
-	}
-	return at, least, nil
+	return u
 }
 
-// Begin implements [blob.Uploads]. The State of an Upload is the Location that the
-// registry has given, so that the value is all that is needed to go on.
+// Begin implements [blob.Uploads], but for the form of the ID, which may be long. ID and
+// State of an Upload are the Location that the registry has given last, so that another
+// process can go on with it.
 func (b *Blobs) Begin(ctx context.Context, repo string, alg digest.Algorithm) (blob.Upload, error) {
 	query := ""
 	if alg != digest.SHA256 {
@@ -59,41 +66,31 @@ func (b *Blobs) Begin(ctx context.Context, repo string, alg digest.Algorithm) (b
 		return blob.Upload{}, blobError("begin upload", repo, "", err)
 	}
 	least, _ := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
-	u := blob.Upload{Repo: repo, ID: resp.Header.Get("Docker-Upload-UUID"), Algorithm: alg, UpdatedAt: b.r.now()}
-	u.State = session(at, min(max(least, chunk), maxChunk))
-	if u.ID == "" {
-		u.ID = path.Base(at.Path)
-	}
-	if strings.Trim(strings.ToLower(u.ID), "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" || len(u.ID) < 16 || len(u.ID) > 64 {
-		sum := sha256.Sum256(u.State)
-		u.ID = base64.RawURLEncoding.EncodeToString(sum[:])
-	}
-	return u, nil
+	b.r.chunk.Store(int32(min(max(least, chunk), maxChunk)))
+	return b.at(blob.Upload{Repo: repo, Algorithm: alg, UpdatedAt: b.r.now()}, at), nil
 }
 
-// Lookup implements [blob.Uploads] for registries whose sessions need no more than their
-// ID. The Hash is unknown: who goes on needs the Upload that was saved.
+// Lookup implements [blob.Uploads]. The registry does not tell the Hash. A session that it
+// does not want to speak of is ErrUploadNotFound too.
 func (b *Blobs) Lookup(ctx context.Context, repo, id string) (blob.Upload, error) {
-	err := b.r.Check()
-	u := blob.Upload{Repo: repo, ID: id, Algorithm: digest.SHA256, UpdatedAt: b.r.now()}
-	if err == nil {
-		u.State = session(b.r.base.JoinPath(repo, "blobs/uploads", id), chunk)
-		u, err = b.status(ctx, u)
-	}
-	return u, blobError("lookup upload", repo, "", err)
+	u, err := b.status(ctx, blob.Upload{Repo: repo, ID: id, Algorithm: digest.SHA256, UpdatedAt: b.r.now()})
+	return u, uploadError("lookup", u, err)
 }
 
 // status asks how far a session is.
 func (b *Blobs) status(ctx context.Context, u blob.Upload) (blob.Upload, error) {
-	at, least, err := b.session(u)
+	at, err := b.session(u)
 	if err != nil {
 		return u, err
 	}
 	resp, err := b.step(ctx, http.MethodGet, u.Repo, at, nil, nil, http.StatusNoContent, http.StatusOK)
+	if e, ok := errors.AsType[*StatusError](err); ok && (e.Status == http.StatusBadRequest || e.Status == http.StatusRequestedRangeNotSatisfiable) {
+		err = fmt.Errorf("%w: %w", blob.ErrUploadNotFound, err) // distribution, where another request was faster
+	}
 	if err != nil {
 		return u, err
 	}
-	return advanced(u, resp, at, least)
+	return b.advanced(u, resp, at)
 }
 
 // step is a request to a session.
@@ -110,7 +107,7 @@ func (b *Blobs) step(ctx context.Context, method, repo string, at *url.URL, head
 
 // advanced is u as an answer says that it is: Range is "0-" and the last byte, also
 // where there is none yet.
-func advanced(u blob.Upload, resp *http.Response, at *url.URL, least int64) (blob.Upload, error) {
+func (b *Blobs) advanced(u blob.Upload, resp *http.Response, at *url.URL) (blob.Upload, error) {
 	if resp.Header.Get("Location") != "" {
 		var err error
 		if at, err = location(resp); err != nil {
@@ -125,8 +122,7 @@ func advanced(u blob.Upload, resp *http.Response, at *url.URL, least int64) (blo
 	if u.Size = end + 1; u.Size == 1 {
 		u.Size = 0 // "0-0" is how registries say that nothing is there; one byte is sent again
 	}
-	u.State = session(at, least)
-	return u, nil
+	return b.at(u, at), nil
 }
 
 // Append implements [blob.Uploads] in requests of some MiB. A session that is ahead
@@ -142,13 +138,14 @@ func (b *Blobs) Append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Up
 }
 
 func (b *Blobs) append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Upload, error) {
-	at, least, err := b.session(u)
+	at, err := b.session(u)
 	if err != nil {
 		return u, err
 	}
+	most := max(chunk, int(b.r.chunk.Load()))
 	buf := make([]byte, 0, 512)
 	for end := false; !end; {
-		buf, end, err = fill(buf[:0], r, int(least))
+		buf, end, err = fill(buf[:0], r, most)
 		if err != nil {
 			return u, err
 		}
@@ -162,7 +159,7 @@ func (b *Blobs) append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Up
 			var is blob.Upload
 			if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 				is, err = b.status(ctx, u)
-			} else if is, err = advanced(u, resp, at, least); err == nil && want == 1 {
+			} else if is, err = b.advanced(u, resp, at); err == nil && want == 1 {
 				is.Size = 1
 			}
 			if err == nil && (is.Size <= u.Size || is.Size > want && resp.StatusCode != http.StatusRequestedRangeNotSatisfiable) {
@@ -173,9 +170,9 @@ func (b *Blobs) append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Up
 			}
 			step := min(is.Size-u.Size, int64(len(rest)))
 			rest = rest[step:]
-			u.Size += step
-			u.State = is.State
-			if at, _, err = b.session(u); err != nil {
+			is.Size = u.Size + step
+			u = is
+			if at, err = b.session(u); err != nil {
 				return u, err
 			}
 		}
@@ -206,7 +203,7 @@ func (b *Blobs) Save(ctx context.Context, _, _ blob.Upload) error { return ctx.E
 
 // Commit implements [blob.Uploads].
 func (b *Blobs) Commit(ctx context.Context, _, u blob.Upload, dgst digest.Digest) error {
-	at, _, err := b.session(u)
+	at, err := b.session(u)
 	if err == nil {
 		var resp *http.Response
 		if resp, err = b.step(ctx, http.MethodPut, u.Repo, withDigest(at, dgst), nil, nil, http.StatusCreated, http.StatusNoContent); err == nil {
@@ -218,7 +215,7 @@ func (b *Blobs) Commit(ctx context.Context, _, u blob.Upload, dgst digest.Digest
 
 // Abort implements [blob.Uploads]. Where a registry cannot, the session runs out by itself.
 func (b *Blobs) Abort(ctx context.Context, u blob.Upload) error {
-	at, _, err := b.session(u)
+	at, err := b.session(u)
 	if err == nil {
 		_, err = b.step(ctx, http.MethodDelete, u.Repo, at, nil, nil, http.StatusNoContent, http.StatusAccepted, http.StatusOK, http.StatusBadRequest, http.StatusMethodNotAllowed)
 	}
@@ -229,5 +226,6 @@ func uploadError(op string, u blob.Upload, err error) error {
 	if _, ok := err.(*blob.Error); ok || err == nil {
 		return err
 	}
-	return &blob.Error{Op: op, Repo: u.Repo, ID: u.ID, Err: err}
+	id, _, _ := strings.Cut(path.Base(u.ID), "?") // the query is as good as a key
+	return &blob.Error{Op: op, Repo: u.Repo, ID: id, Err: err}
 }
