@@ -100,12 +100,12 @@ type SyncReport struct {
 	Manifests Tally     `json:"manifests"`
 	Blobs     Tally     `json:"blobs"`
 	Skipped   int       `json:"skipped"`
-	Failed    []Failure `json:"failed,omitempty"` // the first 1,000
+	Failed    []SyncFailure `json:"failed,omitempty"` // the first 1,000
 	Failures  int       `json:"failures"`
 }
 
-// Failure is something that a Sync could not do.
-type Failure struct {
+// SyncFailure is something that a Sync could not do.
+type SyncFailure struct {
 	Repo string `json:"repository"` // at the source, or for a deletion at the target
 	Ref  string `json:"ref"`        // tag or digest; "" for the repository as a whole
 	Err  error  `json:"-"`
@@ -114,7 +114,7 @@ type Failure struct {
 // SyncError is a Sync that has failed in part. It unwraps to the first failure.
 type SyncError struct {
 	Failures int
-	First    Failure
+	First    SyncFailure
 }
 
 func (e *SyncError) Error() string {
@@ -500,7 +500,7 @@ func (y *syncer) failed(repo, ref string, err error) {
 func (y *syncer) failure(repo, ref string, err error) {
 	const most = 1000
 	if y.report.Failures++; len(y.report.Failed) < most {
-		y.report.Failed = append(y.report.Failed, Failure{repo, ref, err})
+		y.report.Failed = append(y.report.Failed, SyncFailure{repo, ref, err})
 	}
 }
 
