@@ -97,11 +97,11 @@ type SyncReport struct {
 	Untagged      int `json:"untagged"`      // manifests that were copied by their digests
 	DeletedImages int `json:"deletedImages"` // by their digests
 
-	Manifests Tally     `json:"manifests"`
-	Blobs     Tally     `json:"blobs"`
-	Skipped   int       `json:"skipped"`
+	Manifests Tally         `json:"manifests"`
+	Blobs     Tally         `json:"blobs"`
+	Skipped   int           `json:"skipped"`
 	Failed    []SyncFailure `json:"failed,omitempty"` // the first 1,000
-	Failures  int       `json:"failures"`
+	Failures  int           `json:"failures"`
 }
 
 // SyncFailure is something that a Sync could not do.
