@@ -75,9 +75,9 @@ const (
 // CopyOptions say what is copied with an image. The zero value copies the image, and
 // all children if it is an index.
 type CopyOptions struct {
-	// Tags are those to give it. nil means the ref, if that is a tag. A tag
-	// that is immutable at the target and names something else is left, and no failure:
-	// see [CopyResult].
+	// Tags are those to give it. nil means the ref, if that is a tag. A tag that names
+	// something else at the target, which refuses to move it, is left, and no
+	// failure: see [CopyResult].
 	Tags []string
 
 	// Referrers says how far referrers are followed: 1 copies what refers to the
@@ -147,7 +147,7 @@ func (t *Tally) sum(u Tally) {
 type CopyResult struct {
 	Root      ocispec.Descriptor `json:"root"`              // what was copied; its Size may be 0 if it was there
 	Tags      []string           `json:"tags"`              // that name Root at the target now
-	Kept      []string           `json:"kept,omitempty"`    // that name something else there, and are immutable
+	Kept      []string           `json:"kept,omitempty"`    // that name something else there, and may not move
 	Manifests Tally              `json:"manifests"`         // of which those below what was Present are not counted
 	Blobs     Tally              `json:"blobs"`             // likewise
 	Skipped   []Skipped          `json:"skipped,omitempty"` // what was left out

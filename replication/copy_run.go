@@ -487,7 +487,8 @@ func (r *run) chooses(child ocispec.Descriptor, chosen map[digest.Digest]bool) b
 	})
 }
 
-// push stores a manifest, and points tags at it. Tags that are immutable are left.
+// push stores a manifest, and points tags at it. Tags that may not move are left: not
+// each registry says why it refuses.
 func (r *run) push(ctx context.Context, desc ocispec.Descriptor, raw []byte, tags []string) error {
 	send := func(tags []string) error {
 		if r.o.DryRun {
@@ -504,22 +505,22 @@ func (r *run) push(ctx context.Context, desc ocispec.Descriptor, raw []byte, tag
 		return r.fail("push", SideTarget, string(desc.Digest), err)
 	}
 	err := send(tags)
-	if len(tags) > 0 && errors.Is(err, manifest.ErrTagImmutable) {
-		if err = send(nil); err != nil {
+	if len(tags) > 0 && errors.Is(err, manifest.ErrRefused) || errors.Is(err, manifest.ErrTagImmutable) {
+		if send(nil) != nil {
 			return err
 		}
-		var moved []string
-		for _, tag := range tags {
-			switch err := send([]string{tag}); {
+		for i, tag := range tags {
+			err := send([]string{tag})
+			switch {
 			case err == nil:
-				moved = append(moved, tag)
-			case errors.Is(err, manifest.ErrTagImmutable):
+				r.result.Tags = append(r.result.Tags, tag)
+			case errors.Is(err, manifest.ErrTagImmutable) || r.have[tag] != "" && errors.Is(err, manifest.ErrRefused):
 				r.result.Kept = append(r.result.Kept, tag)
 			default:
+				r.moves = tags[i:]
 				return err
 			}
 		}
-		r.result.Tags = append(r.result.Tags, moved...)
 		r.moves = nil
 		return nil
 	}

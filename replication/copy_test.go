@@ -395,10 +395,20 @@ func TestImmutableTagIsKept(t *testing.T) {
 	image := src.image(from, []string{"new"}, "v1")
 	target := dst.target()
 	local := target.Manifests.(replication.LocalManifests)
-	local.Pusher = &manifest.Pusher{Store: dst.manifests, MoveTag: manifest.TagMutability{Mode: manifest.Immutable}.MoveTag}
 	target.Manifests = local
 	var copier replication.Copier
-	for range 2 {
+	immutable := manifest.TagMutability{Mode: manifest.Immutable}.MoveTag
+	for _, refuse := range []func(ctx context.Context, repo, tag string, from, to digest.Digest) error{
+		immutable, immutable,
+		func(ctx context.Context, repo, tag string, from, to digest.Digest) error { // for a reason that is not told
+			if immutable(ctx, repo, tag, from, to) != nil {
+				return errTap
+			}
+			return nil
+		},
+	} {
+		local.Pusher = &manifest.Pusher{Store: dst.manifests, MoveTag: refuse}
+		target.Manifests = local
 		got, err := copier.Copy(ctx, src.source(), from, "v1", target, to, replication.CopyOptions{Tags: []string{"v1", "v2"}})
 		if err != nil {
 			t.Fatal(err)

@@ -90,7 +90,7 @@ type SyncReport struct {
 	Unchanged int `json:"unchanged"`
 	Created   int `json:"created"`
 	Moved     int `json:"moved"`
-	Kept      int `json:"kept"` // immutable at the target, where they name something else
+	Kept      int `json:"kept"` // that name something else at the target, and may not move
 	Left      int `json:"left"` // of an artifact type that is not chosen
 	Deleted   int `json:"deleted"`
 
