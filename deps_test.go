@@ -61,6 +61,14 @@ var arrows = map[string]map[string]string{
 		"referrers":   "what a side lists",
 		"replication": "the contract it checks",
 	},
+	"replication/pullthrough": {
+		"blob":                "what is cached",
+		"internal/ocidigest":  "some blobs cannot be had",
+		"internal/strictjson": "rules are read strictly",
+		"manifest":            "what is cached",
+		"referrers":           "what is cached along",
+		"replication":         "an upstream is a Source",
+	},
 	"scan/scantest": {"scan": "its contract"},
 	"wharfagetest": {
 		"":                      "the Handler whose word it checks",
@@ -75,6 +83,7 @@ var arrows = map[string]map[string]string{
 		"referrers":            "the registry is assembled here",
 		"internal/epoch":       "details have ECR's form",
 		"lifecycle":            "last pulls",
+		"replication":          "errors of upstreams have answers",
 		"repository":           "settings and quotas",
 		"scan":                 "details tell results",
 		"blob/memblob":         "NewMemory",

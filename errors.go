@@ -13,6 +13,7 @@ import (
 
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/replication"
 	"github.com/wharfage/wharfage/repository"
 )
 
@@ -134,6 +135,10 @@ var answers = []struct {
 	status int
 	code   string
 }{
+	{replication.ErrDenied, http.StatusForbidden, codeDenied}, // by an upstream
+	{replication.ErrRateLimited, http.StatusTooManyRequests, codeTooManyRequests},
+	{replication.ErrUnavailable, http.StatusServiceUnavailable, codeUnknown},
+	{replication.ErrContent, http.StatusBadGateway, codeUnknown},
 	{manifest.ErrNotFound, http.StatusNotFound, codeManifestUnknown},
 	{manifest.ErrTooLarge, http.StatusRequestEntityTooLarge, codeSizeInvalid},
 	{manifest.ErrDigest, http.StatusBadRequest, codeDigestInvalid},

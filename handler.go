@@ -72,6 +72,10 @@ type Handler struct {
 	// NAME_UNKNOWN if there is none. nil means that any name is a repository.
 	Repositories *repository.Registry
 
+	// Upstream tells that the stores fetch from elsewhere what repo lacks, and then make it: a
+	// pull goes there though Repositories has not got it. nil means no repository.
+	Upstream func(repo string) bool
+
 	// Cause tells what a request changes things for: by who asks, since a client may
 	// claim anything. nil means manifest.CauseClient.
 	Cause func(r *http.Request) manifest.Cause

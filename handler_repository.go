@@ -21,6 +21,9 @@ func (h *Handler) admit(r *http.Request, rt *route, a Action) error {
 	makes := rt.kind == routeUploads || rt.kind == routeManifest
 	if a != ActionPush || !makes {
 		_, err := h.Repositories.Get(r.Context(), rt.repo)
+		if a == ActionPull && rt.kind != routeTags && errors.Is(err, repository.ErrNotFound) && h.Upstream != nil && h.Upstream(rt.repo) {
+			return nil
+		}
 		return err
 	}
 	repo, _, err := h.Repositories.Ensure(r.Context(), rt.repo, repository.CausePush, func(repository.Settings) error {

@@ -1,4 +1,4 @@
-package replication
+package replication_test
 
 import (
 	"encoding/json"
@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/wharfage/wharfage/replication"
 )
 
 func TestConfigurationsAreRefusedByPathAndReason(t *testing.T) {
@@ -31,9 +33,9 @@ func TestConfigurationsAreRefusedByPathAndReason(t *testing.T) {
 		{`{"rules":[{"destinations":[],"deleteReplication":{"enabled":"true"}}]}`, `rules[0].deleteReplication.enabled invalid_type`},
 		{`{"rules":[{"destinations":[],"deleteReplication":{"enabled":tru}}]}`, ` invalid_json`},
 	} {
-		_, err := Validation{}.Parse(c.text)
-		e, ok := errors.AsType[*ConfigurationError](err)
-		if !ok || !errors.Is(err, ErrConfiguration) {
+		_, err := replication.Validation{}.Parse(c.text)
+		e, ok := errors.AsType[*replication.ConfigurationError](err)
+		if !ok || !errors.Is(err, replication.ErrConfiguration) {
 			t.Errorf("%s: %v", c.text, err)
 			continue
 		}
@@ -48,16 +50,16 @@ func TestConfigurationsAreRefusedByPathAndReason(t *testing.T) {
 }
 
 func TestDestinationsAreUnited(t *testing.T) {
-	a, b := Registry{"eu-west-1", "111122223333"}, Registry{"eu-west-2", "111122223333"}
-	c := Configuration{Rules: []Rule{
-		{Destinations: []Registry{b, a, b}},
-		{Destinations: []Registry{a}, Filters: []RepositoryFilter{{"prod", PrefixMatch}}, Deletes: DeleteReplication{true}},
-		{Destinations: []Registry{b}, Filters: []RepositoryFilter{{"x", PrefixMatch}}, Deletes: DeleteReplication{true}},
+	a, b := replication.Registry{Region: "eu-west-1", ID: "111122223333"}, replication.Registry{Region: "eu-west-2", ID: "111122223333"}
+	c := replication.Configuration{Rules: []replication.Rule{
+		{Destinations: []replication.Registry{b, a, b}},
+		{Destinations: []replication.Registry{a}, Filters: []replication.RepositoryFilter{{Filter: "prod", Type: replication.PrefixMatch}}, Deletes: replication.DeleteReplication{Enabled: true}},
+		{Destinations: []replication.Registry{b}, Filters: []replication.RepositoryFilter{{Filter: "x", Type: replication.PrefixMatch}}, Deletes: replication.DeleteReplication{Enabled: true}},
 	}}
-	if got, want := c.Match("prod/app"), []Route{{b, false}, {a, true}}; !slices.Equal(got, want) {
+	if got, want := c.Match("prod/app"), []replication.Route{{To: b}, {To: a, Deletes: true}}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	if got := new(Configuration).Match("prod/app"); got != nil {
+	if got := new(replication.Configuration).Match("prod/app"); got != nil {
 		t.Error(got)
 	}
 }
@@ -69,7 +71,7 @@ func FuzzConfiguration(f *testing.F) {
 		f.Add(string(c.Config))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := Validation{}.Parse(text)
+		c, err := replication.Validation{}.Parse(text)
 		if err != nil {
 			return
 		}
@@ -77,11 +79,11 @@ func FuzzConfiguration(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := Validation{}.Parse(string(out))
+		again, err := replication.Validation{}.Parse(string(out))
 		if err != nil || !reflect.DeepEqual(c, again) {
 			t.Errorf("%s: %+v, and written and read again %+v, %v", text, c, again, err)
 		}
-		var second Configuration
+		var second replication.Configuration
 		if err := json.Unmarshal([]byte(text), &second); err != nil || !reflect.DeepEqual(c, second) {
 			t.Errorf("%s: %+v, and to encoding/json %+v, %v", text, c, second, err)
 		}

@@ -180,7 +180,7 @@ func (r *run) copy(ctx context.Context, root digest.Digest) error {
 		}
 	}
 	r.result.Root = desc
-	at := step{root: true, ask: len(r.have) == 0}
+	at := step{root: true, ask: len(r.have) == 0 || r.o.Tags != nil} // another name often means that it is there by now
 	for tag, dgst := range r.have {
 		switch dgst {
 		case desc.Digest:

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -60,6 +61,27 @@ func TestRequests(t *testing.T) {
 			dst.complete()
 		})
 	}
+}
+
+// TestOneMoreReferrer costs what it is, and the comparison.
+func TestOneMoreReferrer(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	image := src.signed(from, 1000, "v1")
+	var copier replication.Copier
+	o := replication.CopyOptions{Referrers: 1}
+	if _, err := copier.Copy(ctx, src.source(), from, "v1", dst.target(), to, o); err != nil {
+		t.Fatal(err)
+	}
+	src.referrer(from, image, "a/signature", "one more")
+	p := &tap{}
+	if _, err := copier.Copy(ctx, p.source(src.source()), from, "v1", p.target(dst, true), to, o); err != nil {
+		t.Fatal(err)
+	}
+	// Tags, the image and lists; GET and PUT the referrer; its blob, and its config that is there.
+	if want := 2 + 1 + 2 + 2 + 3 + 1; p.total > want {
+		t.Errorf("%d requests, want at most %d: %v", p.total, want, p.requests)
+	}
+	src.same(from, dst, to)
 }
 
 // TestUpdateAsks: one of 20 children has changed, so asking for the others pays.
@@ -192,42 +214,120 @@ func TestEveryCallFails(t *testing.T) {
 
 // TestKilledAtEveryRequest: a copy of an index of 40 blobs is killed at each request,
 // and begun again by a new Copier. The target is complete at each step, and no blob
-// is sent twice, but for those that were under way: here one.
+// is sent twice, but for those that were under way.
 func TestKilledAtEveryRequest(t *testing.T) {
-	for n := 1; ; n++ {
-		src, dst := newRegistry(t), newRegistry(t)
-		src.platforms(from, 8, 4, "v1")
-		kill, cancel := context.WithCancel(ctx)
-		p := &tap{after: dst.complete}
-		p.before = func(i int, _ string) error {
-			if i == n {
-				cancel()
-				return kill.Err()
+	for _, requests := range []int{1, 16} {
+		for n := 1; ; n++ {
+			src, dst := newRegistry(t), newRegistry(t)
+			src.platforms(from, 8, 4, "v1")
+			kill, cancel := context.WithCancel(ctx)
+			p := &tap{after: dst.complete}
+			p.before = func(i int, _ string) error {
+				if i >= n {
+					cancel()
+					return kill.Err()
+				}
+				return nil
 			}
-			return nil
-		}
-		copier := replication.Copier{Requests: 1}
-		_, err := copier.Copy(kill, p.source(src.source()), from, "v1", p.target(dst, true), to, replication.CopyOptions{})
-		cancel()
-		if err == nil {
-			if n < 100 {
-				t.Errorf("%d requests in all", n-1)
+			copier := replication.Copier{Requests: requests}
+			_, err := copier.Copy(kill, p.source(src.source()), from, "v1", p.target(dst, true), to, replication.CopyOptions{})
+			cancel()
+			if err == nil {
+				if n < 100 {
+					t.Errorf("%d requests in all", n-1)
+				}
+				break
 			}
-			break
+			if !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			put := p.requests["target put"]
+			again := &tap{after: dst.complete}
+			if _, err := new(replication.Copier).Copy(ctx, again.source(src.source()), from, "v1", again.target(dst, true), to, replication.CopyOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			src.same(from, dst, to)
+			if sum := put + again.requests["target put"]; sum > 40+requests {
+				t.Errorf("killed at %d: %d blobs sent for 40, %d at once", n, sum, requests)
+			}
 		}
-		if !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
+	}
+}
+
+// TestLostAnswers: each call at the target succeeds, and its answer is lost once.
+func TestLostAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, receives := range []bool{false, true} {
+			src, dst := newRegistry(t), newRegistry(t)
+			image := src.signed(from, 5, "v1")
+			src.index(from, []ocispec.Descriptor{image}, "v2")
+			p := &tap{after: dst.complete, lost: map[string]bool{}}
+			var copier replication.Copier
+			for _, tag := range []string{"v1", "v2"} {
+				got, err := copier.Copy(ctx, p.source(src.source()), from, tag, p.target(dst, receives), to, replication.CopyOptions{Referrers: 1})
+				if err != nil || !slices.Equal(got.Tags, []string{tag}) {
+					t.Fatal(got, err)
+				}
+			}
+			src.same(from, dst, to)
+			if len(p.lost) < 10 {
+				t.Errorf("%d answers were lost", len(p.lost))
+			}
 		}
-		put := p.requests["target put"]
-		again := &tap{after: dst.complete}
-		copier2 := replication.Copier{Requests: 1}
-		if _, err := copier2.Copy(ctx, again.source(src.source()), from, "v1", again.target(dst, true), to, replication.CopyOptions{}); err != nil {
+	})
+}
+
+// TestByDigest gives no tag, unless it is asked to.
+func TestByDigest(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	image := src.image(from, []string{"a"})
+	for i, tags := range [][]string{nil, {"v1", "v2"}, nil, {"v1"}} {
+		p := &tap{}
+		got, err := new(replication.Copier).Copy(ctx, p.source(src.source()), from, string(image.Digest), p.target(dst, true), to, replication.CopyOptions{Tags: tags})
+		if err != nil || !slices.Equal(got.Tags, tags) || got.Root.Digest != image.Digest {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if sent := p.requests["target post"]; (i == 0) != (sent > 0) {
+			t.Errorf("call %d: %v", i, p.requests)
+		}
+	}
+}
+
+// TestEmbeddedData is not asked for.
+func TestEmbeddedData(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	config := src.blob(from, "{}")
+	config.MediaType, config.Data = manifest.MediaTypeEmpty, []byte("{}")
+	raw, desc, err := manifest.ImageDraft{ArtifactType: "a/b", Config: &config, Layers: []ocispec.Descriptor{config}}.Build()
+	src.push(from, raw, desc, err, "v1")
+	p := &tap{}
+	if _, err := new(replication.Copier).Copy(ctx, p.source(src.source()), from, "v1", dst.target(), to, replication.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.requests["source blob"]; n > 0 {
+		t.Errorf("%d blobs were read", n)
+	}
+	src.same(from, dst, to)
+}
+
+// TestIndexOfWhatIsNotKnown: build caches list layers, and others manifests of types of
+// their own.
+func TestIndexOfWhatIsNotKnown(t *testing.T) {
+	const typ = "application/vnd.example.manifest.v1+json"
+	src, dst := newRegistry(t), newRegistry(t)
+	accept := append(manifest.DefaultAccept(), typ)
+	own := []byte(`{"hello":"world"}`)
+	if _, err := (&manifest.Pusher{Store: src.manifests, Accept: accept}).Push(ctx, from, manifest.PushRequest{MediaType: typ, Raw: own}); err != nil {
+		t.Fatal(err)
+	}
+	src.index(from, []ocispec.Descriptor{src.blob(from, "layer"), {MediaType: typ, Digest: digest.FromBytes(own), Size: int64(len(own))}}, "v1")
+	target := dst.target()
+	target.Manifests = replication.LocalManifests{Reader: dst.manifests, Pusher: &manifest.Pusher{Store: dst.manifests, Accept: accept}}
+	for range 2 {
+		if _, err := new(replication.Copier).Copy(ctx, src.source(), from, "v1", target, to, replication.CopyOptions{Verify: true}); err != nil {
 			t.Fatal(err)
 		}
 		src.same(from, dst, to)
-		if sum := put + again.requests["target put"]; sum > 40+1 {
-			t.Errorf("killed at %d: %d blobs sent for 40", n, sum)
-		}
 	}
 }
 
@@ -466,6 +566,33 @@ func TestDryRunChangesNothing(t *testing.T) {
 	if err != nil || dry.Blobs != wet.Blobs || dry.Manifests != wet.Manifests || wet.Blobs.Present != 1 {
 		t.Errorf("dry %+v, wet %+v, %v", dry, wet, err)
 	}
+}
+
+// TestDryRunIsNotForOthers: a copy beside a dry run transfers all the same.
+func TestDryRunIsNotForOthers(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	src.platforms(from, 2, 3, "v1")
+	var copier replication.Copier
+	wet := false
+	_, err := copier.Copy(ctx, src.source(), from, "v1", dst.target(), to, replication.CopyOptions{DryRun: true, OnEvent: func(e replication.Event) {
+		if e.Total.Done < e.Total.Objects-1 || e.Total.Done < 6 || wet {
+			return
+		}
+		wet = true
+		// From within an event only to be sure of the moment; the dry run holds nothing.
+		done := make(chan error)
+		go func() {
+			_, err := copier.Copy(ctx, src.source(), from, "v1", dst.target(), to, replication.CopyOptions{})
+			done <- err
+		}()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}})
+	if err != nil || !wet {
+		t.Fatal(err, wet)
+	}
+	src.same(from, dst, to)
 }
 
 // TestVerify finds what the shortcut believes.

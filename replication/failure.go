@@ -33,10 +33,11 @@ type FailureError struct {
 func (e *FailureError) Error() string { return fmt.Sprintf("%s: %v", e.Code, e.Err) }
 func (e *FailureError) Unwrap() error { return e.Err }
 
-// failureOf returns what is told of an error, and whether another attempt is of use.
-func failureOf(err error) (f Failure, again bool) {
+// FailureOf returns what is told of an error of [Replicator.Do], and whether another
+// attempt is of use. It is for other queues.
+func FailureOf(err error) (f JobFailure, again bool) {
 	const most = 500
-	f = Failure{Code: FailureInternal, Detail: err.Error()}
+	f = JobFailure{Code: FailureInternal, Detail: err.Error()}
 	if len(f.Detail) > most {
 		f.Detail = f.Detail[:most]
 	}
@@ -50,9 +51,11 @@ func failureOf(err error) (f Failure, again bool) {
 		f.Code = FailureUnavailable
 	case errors.Is(err, ErrContent):
 		f.Code = FailureContent
-	case errors.Is(err, manifest.ErrInvalid), errors.Is(err, manifest.ErrTooLarge), errors.Is(err, manifest.ErrUnsupported):
+	case errors.Is(err, manifest.ErrInvalid), errors.Is(err, manifest.ErrTooLarge):
 		f.Code, again = FailureContent, temporary
-	case errors.Is(err, blob.ErrNotFound), errors.Is(err, manifest.ErrNotFound), errors.Is(err, manifest.ErrMissing):
+	case errors.Is(err, errors.ErrUnsupported):
+		again = temporary
+	case errors.Is(err, blob.ErrNotFound), manifest.IsNotFound(err), errors.Is(err, manifest.ErrMissing):
 		f.Code = FailureLayer
 	case ok && conflict.Parent != "":
 		f.Code = FailureReferenced

@@ -21,8 +21,10 @@ type Job struct {
 	Action Action        `json:"action"`
 	Tags   []string      `json:"tags,omitempty"`  // that were moved or removed
 	Whole  bool          `json:"whole,omitempty"` // copy: with all tags that it has; delete: the image, with all its tags
-	At     time.Time     `json:"at,omitzero"`     // of the change
-	Via    []string      `json:"via,omitempty"`   // what the change has come through, the source last; see [manifest.Change].Via
+	// Deletes makes a copy that finds the image gone, after it has written, delete it.
+	Deletes bool      `json:"deletes,omitempty"`
+	At      time.Time `json:"at,omitzero"`   // of the change
+	Via     []string  `json:"via,omitempty"` // what the change has come through, the source last; see [manifest.Change].Via
 }
 
 // Action is what a Job is to do.
@@ -49,20 +51,20 @@ const (
 // its Due: a lease. Token goes up with each lease of any job of a queue, so that what
 // comes late from a worker that was thought dead can be told from what counts.
 type Entry struct {
-	Job      Job       `json:"job"`
-	Number   uint64    `json:"number"` // in the order of Add, from 1
-	State    State     `json:"state"`
-	Attempts int       `json:"attempts"`          // begun since it was added or replayed
-	Due      time.Time `json:"due,omitzero"`      // waiting: not before; running: when the lease expires
-	EndedAt  time.Time `json:"endedAt,omitzero"`  // done and dead
-	Failure  Failure   `json:"failure,omitzero"`  // of the last attempt that has failed
-	Owner    string    `json:"owner,omitempty"`   // running
-	Token    uint64    `json:"token,omitempty"`   // running
-	Outcome  string    `json:"outcome,omitempty"` // done: what was done, for people
+	Job      Job        `json:"job"`
+	Number   uint64     `json:"number"` // in the order of Add, from 1
+	State    State      `json:"state"`
+	Attempts int        `json:"attempts"`          // begun since it was added or replayed
+	Due      time.Time  `json:"due,omitzero"`      // waiting: not before; running: when the lease expires
+	EndedAt  time.Time  `json:"endedAt,omitzero"`  // done and dead
+	Failure  JobFailure `json:"failure,omitzero"`  // of the last attempt that has failed
+	Owner    string     `json:"owner,omitempty"`   // running
+	Token    uint64     `json:"token,omitempty"`   // running
+	Outcome  string     `json:"outcome,omitempty"` // done: what was done, for people
 }
 
-// Failure is why an attempt has failed.
-type Failure struct {
+// JobFailure is why an attempt has failed.
+type JobFailure struct {
 	Code   FailureCode `json:"code"`
 	Detail string      `json:"detail,omitempty"`
 }
@@ -133,7 +135,7 @@ type Queue interface {
 
 	// Fail ends an attempt: the job is due again at retryAt, or dead if that is zero.
 	// *StaleError.
-	Fail(ctx context.Context, lease Entry, now time.Time, f Failure, retryAt time.Time) error
+	Fail(ctx context.Context, lease Entry, now time.Time, f JobFailure, retryAt time.Time) error
 
 	Board
 }

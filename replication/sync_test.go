@@ -243,7 +243,7 @@ func TestSyncWithListsOfNames(t *testing.T) {
 		replication.ManifestWriter
 	}{namesTarget{target.Manifests}}
 	o := replication.SyncOptions{CopyOptions: replication.CopyOptions{Referrers: 1}, Repositories: replication.Names{Include: []string{from}}}
-	for _, want := range []int{5009 + 2 + 2 + 2, 7} {
+	for _, want := range []int{5009 + 2 + 2 + 1 + 2, 7} {
 		p.total = 0
 		got := syncAll(t, source, target, o)
 		if p.total > want || got.Created+got.Unchanged != 1 {

@@ -1,4 +1,4 @@
-package replication
+package replication_test
 
 import (
 	"encoding/json"
@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/wharfage/wharfage/replication"
 )
 
 var vectorsDir = flag.String("vectors", "../testdata/vectors", "folder of the vectors, laid out like testdata/vectors")
@@ -27,11 +29,11 @@ func readSet[C any](t testing.TB, name string) []C {
 
 type configCase struct {
 	ID, Why string
-	Source  Registry `json:"source_registry"`
+	Source  replication.Registry `json:"source_registry"`
 	Config  json.RawMessage
 	Limits  struct{ Rules, Destinations, Filters int }
 	Valid   bool
-	Reason  Reason
+	Reason  replication.Reason
 	At      string
 	AWS     struct {
 		Contains string `json:"message_contains"`
@@ -48,7 +50,7 @@ type matchCase struct {
 func TestVectors(t *testing.T) {
 	for _, c := range readSet[configCase](t, "replication-config") {
 		t.Run("replication-config/"+c.ID, func(t *testing.T) {
-			v := Validation{For: c.Source, MaxRules: c.Limits.Rules, MaxDestinations: c.Limits.Destinations, MaxFilters: c.Limits.Filters}
+			v := replication.Validation{For: c.Source, MaxRules: c.Limits.Rules, MaxDestinations: c.Limits.Destinations, MaxFilters: c.Limits.Filters}
 			got, err := v.Parse(string(c.Config))
 			if c.Valid {
 				back, _ := json.Marshal(got)
@@ -57,7 +59,7 @@ func TestVectors(t *testing.T) {
 				}
 				return
 			}
-			e, ok := errors.AsType[*ConfigurationError](err)
+			e, ok := errors.AsType[*replication.ConfigurationError](err)
 			if !ok || len(e.Faults) != 1 || e.Faults[0].Reason != c.Reason || e.Faults[0].At != c.At || !strings.Contains(err.Error(), c.AWS.Contains) {
 				t.Errorf("%v, not %s at %s: %s", err, c.Reason, c.At, c.Why)
 			}
@@ -65,9 +67,9 @@ func TestVectors(t *testing.T) {
 	}
 	for _, c := range readSet[matchCase](t, "replication-match") {
 		t.Run("replication-match/"+c.ID, func(t *testing.T) {
-			var r Rule
+			var r replication.Rule
 			for _, f := range c.Filters {
-				r.Filters = append(r.Filters, RepositoryFilter{f, PrefixMatch})
+				r.Filters = append(r.Filters, replication.RepositoryFilter{Filter: f, Type: replication.PrefixMatch})
 			}
 			if r.Covers(c.Repository) != c.Match {
 				t.Errorf("%q covers %s: %v: %s", c.Filters, c.Repository, !c.Match, c.Why)
@@ -78,7 +80,3 @@ func TestVectors(t *testing.T) {
 		t.Run("replication-scenarios/"+c.ID, c.run)
 	}
 }
-
-type scenarioCase struct{ ID string }
-
-func (c scenarioCase) run(t *testing.T) {}

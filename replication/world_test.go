@@ -185,6 +185,7 @@ type tap struct {
 	before   func(n int, kind string) error // n from 1
 	after    func()                         // after each at the target
 	flow     func(n int) int                // of bytes read from the source; how many pass, then an error
+	lost     map[string]bool                // objects whose answer at the target was lost, once; nil loses none
 }
 
 var errTap = errors.New("tap")
@@ -204,11 +205,16 @@ func (p *tap) call(kind, object string) error {
 	return nil
 }
 
-func (p *tap) done(err error) error {
+// done is for what has been done for an object at the target.
+func (p *tap) done(object string, err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err == nil && p.after != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
 		p.after()
+	}
+	if err == nil && p.lost != nil && !p.lost[object] {
+		p.lost[object] = true
+		err = &replication.TemporaryError{Err: errTap}
 	}
 	return err
 }
@@ -326,7 +332,7 @@ func (m tapTarget) Push(ctx context.Context, repo string, in manifest.PushReques
 		}
 	}
 	done, err := m.LocalManifests.Push(ctx, repo, in)
-	return done, m.p.done(err)
+	return done, m.p.done(strings.Join(append(in.Tags, string(in.Digest)), " "), err)
 }
 
 type tapReferrers struct {
@@ -351,7 +357,7 @@ func (s tapStore) Put(ctx context.Context, repo string, desc ocispec.Descriptor,
 	if err := s.p.call("target put", string(desc.Digest)); err != nil {
 		return err
 	}
-	return s.p.done(s.Store.Put(ctx, repo, desc, r))
+	return s.p.done(string(desc.Digest), s.Store.Put(ctx, repo, desc, r))
 }
 
 func (s tapStore) Append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Upload, error) {
@@ -375,9 +381,9 @@ func (s tapReceiver) Receive(ctx context.Context, repo string, desc ocispec.Desc
 	for _, f := range append([]string{repo}, from...) {
 		if s.store.Mount(ctx, f, repo, desc.Digest) == nil {
 			if f == repo {
-				return replication.Present, s.p.done(nil)
+				return replication.Present, s.p.done("present "+string(desc.Digest), nil)
 			}
-			return replication.Mounted, s.p.done(nil)
+			return replication.Mounted, s.p.done("mounted "+string(desc.Digest), nil)
 		}
 	}
 	r, err := open(ctx, 0)

@@ -41,6 +41,17 @@
 //   - HTTPReferrers: pages of the referrers of a subject that has 100,000,
 //     beside a handler that writes the same bytes ready-made.
 //
+// # Copy
+//
+//	go test -run '^$' -bench 'Copy$' -benchtime 1x ./examples/bench
+//
+// An image with 1,000 referrers, and an index of 20 platforms with 8 layers each, between
+// two registries that answer each request after 20 ms: replication.Copier over
+// examples/store/remote beside oras-go with 16 tasks at once and regclient, as it comes
+// (3 requests at once on each side) and with 16. "again" is the same copy once more, with
+// nothing new, and x is how many times as long as the first row it took. TestCopyRequests
+// holds the first row to its number of requests.
+//
 // # Storage
 //
 //	go test -run '^$' -bench Storage -timeout 1h ./examples/bench

@@ -324,7 +324,7 @@ func TestMistakes(t *testing.T) {
 		"a tag":            {[]string{policy, f.where + ":v1"}, exitFailed, []string{"names one image"}},
 		"no registry name": {[]string{policy, "app"}, exitFailed, []string{"is no repository"}},
 		"bad name":         {[]string{policy, "localhost:1/UPPER"}, exitFailed, []string{"is no repository"}},
-		"not there":        {[]string{policy, strings.TrimPrefix(closed.URL, "http://") + "/x/y"}, exitFailed, []string{"tags/list", "refused"}},
+		"not there":        {[]string{policy, strings.TrimPrefix(closed.URL, "http://") + "/x/y"}, exitFailed, []string{"list tags", "refused"}},
 		"no registry":      {[]string{policy, host(http.NotFound) + "/x/y"}, exitFailed, []string{"404"}},
 		"no repository":    {[]string{policy, f.where + "/none"}, exitFailed, []string{"there is no repository"}},
 		"no right":         {[]string{policy, host(answer(403, `{"errors":[{"code":"DENIED","message":"not yours"}]}`)) + "/x/y"}, exitFailed, []string{"403", "DENIED not yours", "docker login"}},
@@ -335,7 +335,7 @@ func TestMistakes(t *testing.T) {
 			w.Header().Set("Link", `<http://example.com/>; rel="next"`)
 			fmt.Fprint(w, `{}`)
 		}) + "/x/y"}, exitFailed, []string{"the next page is elsewhere"}},
-		"other bytes":      {[]string{policy, swapped + "/team/app"}, exitFailed, []string{"has other bytes"}},
+		"other bytes":      {[]string{policy, swapped + "/team/app"}, exitFailed, []string{"wrong content"}},
 		"an ended context": {[]string{policy, f.where}, exitFailed, []string{"canceled"}},
 	} {
 		t.Run(name, func(t *testing.T) {

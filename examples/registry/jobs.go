@@ -22,6 +22,7 @@ type jobs struct {
 	rules     collectRules
 	lifecycle *lifecycleJob
 	webhook   *webhookJob
+	scanning  *scanning
 }
 
 // collectRules say what a collection may remove.
@@ -63,7 +64,7 @@ func (c *collectRules) collection(lease time.Duration) wharfage.Collection {
 
 // run does the jobs until ctx ends, whenever this process leads.
 func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *metrics, lm *lifecycleMetrics) {
-	if j.every <= 0 && !j.lifecycle.wanted() && !j.webhook.wanted() {
+	if j.every <= 0 && !j.lifecycle.wanted() && !j.webhook.wanted() && j.scanning == nil {
 		return
 	}
 	const pause = time.Second // before it tries to lead again
@@ -74,6 +75,7 @@ func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *
 			defer m.leading.Set(0)
 			var running sync.WaitGroup
 			running.Go(func() { j.lifecycle.schedule(ctx, h, store, m, lm) })
+			running.Go(func() { j.scanning.schedule(ctx, store) })
 			running.Go(func() { j.webhook.deliver(ctx, store.manifests) })
 			j.schedule(ctx, h, m, store.lease)
 			running.Wait()

@@ -18,6 +18,7 @@ import (
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/lifecycle"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/repository"
 )
 
 // lifecycleRules say what lifecycle policies may do.
@@ -25,6 +26,7 @@ type lifecycleRules struct {
 	file  string
 	share float64
 	reap  bool
+	own   repository.Store // where repositories have policies of their own; nil if they have none
 }
 
 func (l *lifecycleRules) flags(f *flag.FlagSet) {
@@ -39,6 +41,35 @@ func (l *lifecycleRules) read() (policies, error) {
 		return nil, nil
 	}
 	return readPolicies(l.file)
+}
+
+// of returns the policy for a repository: its own, else the first of list that
+// is for it, else nil.
+func (l *lifecycleRules) of(ctx context.Context, list policies, repo string) (*lifecycle.Policy, error) {
+	if l.own == nil {
+		return list.of(repo), nil
+	}
+	switch have, err := l.own.Get(ctx, repo); {
+	case errors.Is(err, repository.ErrNotFound):
+	case err != nil:
+		return nil, err
+	case have.LifecyclePolicy != "":
+		p, err := lifecycle.Parse(have.LifecyclePolicy)
+		if err != nil {
+			return nil, fmt.Errorf("the policy of %s: %w", repo, err)
+		}
+		return p, nil
+	}
+	return list.of(repo), nil
+}
+
+// inForce returns the policy for a repository as things are now.
+func (l *lifecycleRules) inForce(ctx context.Context, repo string) (*lifecycle.Policy, error) {
+	list, err := l.read()
+	if err != nil {
+		return nil, err
+	}
+	return l.of(ctx, list, repo)
 }
 
 func (l *lifecycleRules) runner(store *storage) *lifecycle.Runner {
@@ -59,14 +90,17 @@ func (l *lifecycleRules) runAll(ctx context.Context, r *lifecycle.Runner, repos 
 	}
 	var errs []error
 	for _, repo := range names {
-		run := func() (lifecycle.Report, error) { return r.Run(ctx, repo, list.of(repo)) }
-		if list.of(repo) == nil {
-			if !l.reap {
-				continue
-			}
-			run = func() (lifecycle.Report, error) { return r.Reap(ctx, repo) }
+		policy, err := l.of(ctx, list, repo)
+		report := lifecycle.Report{Repo: repo}
+		switch {
+		case err != nil:
+		case policy != nil:
+			report, err = r.Run(ctx, repo, policy)
+		case l.reap:
+			report, err = r.Reap(ctx, repo)
+		default:
+			continue
 		}
-		report, err := run()
 		each(report, err)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -96,7 +130,8 @@ func (s *storage) allRepos(ctx context.Context) (names []string, err error) {
 // lifecycleJob runs the policies on a schedule.
 type lifecycleJob struct {
 	lifecycleRules
-	every time.Duration
+	every   time.Duration
+	managed bool // repositories may have policies of their own
 }
 
 func lifecycleFlags(f *flag.FlagSet) *lifecycleJob {
@@ -111,7 +146,7 @@ func (j *lifecycleJob) check(noDelete bool) error {
 	switch {
 	case !j.wanted():
 		return nil
-	case noDelete:
+	case noDelete && (j.file != "" || j.reap):
 		return errors.New("-no-delete does not go with -lifecycle and -reap, which delete")
 	case j.every <= 0:
 		return errors.New("-lifecycle-every is to be more than 0")
@@ -127,7 +162,7 @@ func (j *lifecycleJob) check(noDelete bool) error {
 	return err
 }
 
-func (j *lifecycleJob) wanted() bool { return j.file != "" || j.reap }
+func (j *lifecycleJob) wanted() bool { return j.file != "" || j.reap || j.managed }
 
 // schedule runs the policies until ctx ends: soon after this process leads, so
 // that a server that is restarted each day does it too. The file is read each
@@ -238,15 +273,23 @@ func applyPolicies(ctx context.Context, args []string) error {
 	confirm := f.Bool("confirm", false, "let any share go")
 	asJSON := f.Bool("json", false, "a line of JSON for each repository: the plan, and what became of it")
 	repo := f.String("repo", "", "the `repository` to look at (default: all)")
+	file := configFlag(f)
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	if rules.file == "" && !rules.reap {
-		return errors.New("say what to apply: -lifecycle FILE, or -reap")
+	c, err := readConfig(*file)
+	if err != nil {
+		return err
+	}
+	if rules.file == "" && !rules.reap && c.Repositories == nil {
+		return errors.New("say what to apply: -lifecycle FILE, -reap, or with -config the policies of repositories")
 	}
 	store, err := where.openExisting(ctx, *dry)
 	if err != nil {
 		return err
+	}
+	if c.Repositories != nil {
+		rules.own = store.repositories
 	}
 	r := rules.runner(store)
 	r.Dry, r.Confirm = *dry, *confirm

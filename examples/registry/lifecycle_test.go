@@ -117,7 +117,7 @@ func TestTheServerAppliesPoliciesOnSchedule(t *testing.T) {
 		s := place{}.openMemory()
 		m := newMetrics()
 		lm := newLifecycleMetrics(m)
-		j := &jobs{lifecycle: &lifecycleJob{lifecycleRules{file: file, share: 1}, 24 * time.Hour}}
+		j := &jobs{lifecycle: &lifecycleJob{lifecycleRules{file: file, share: 1}, 24 * time.Hour, false}}
 		if err := j.lifecycle.check(false); err != nil {
 			t.Fatal(err)
 		}
@@ -152,10 +152,10 @@ func TestWhatCannotWorkIsRefusedAtTheStart(t *testing.T) {
 		want     string
 	}{
 		"none":       {lifecycleJob{}, true, ""},
-		"good":       {lifecycleJob{lifecycleRules{file: good}, time.Hour}, false, ""},
-		"bad policy": {lifecycleJob{lifecycleRules{file: bad}, time.Hour}, false, "countNumber"},
-		"no delete":  {lifecycleJob{lifecycleRules{reap: true}, time.Hour}, true, "-no-delete"},
-		"never":      {lifecycleJob{lifecycleRules{file: good}, 0}, false, "-lifecycle-every"},
+		"good":       {lifecycleJob{lifecycleRules{file: good}, time.Hour, false}, false, ""},
+		"bad policy": {lifecycleJob{lifecycleRules{file: bad}, time.Hour, false}, false, "countNumber"},
+		"no delete":  {lifecycleJob{lifecycleRules{reap: true}, time.Hour, false}, true, "-no-delete"},
+		"never":      {lifecycleJob{lifecycleRules{file: good}, 0, false}, false, "-lifecycle-every"},
 	} {
 		err := c.job.check(c.noDelete)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -9,11 +9,14 @@
 // People find a page at /ui/, unless -ui=false: repositories, images, what refers
 // to them, and what a lifecycle policy would do.
 //
+// A file that -config names has settings of repositories, quotas and scanning.
+//
 // Further commands work on the same storage, with the same flags:
 //
 //	registry lifecycle -data DIR -lifecycle FILE -dry-run   what lifecycle policies would do, and why
 //	registry collect -data DIR -dry-run     what a collection would remove
 //	registry check -data DIR -bytes         verify what is stored
+//	registry repository set -data DIR -settings FILE NAME   change settings of a repository; also create, get, delete and list
 //
 // A server that runs collects by itself. With -data no other command can be run
 // beside a server, since it holds the folder.
@@ -38,9 +41,9 @@ func main() {
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
 		command, args = args[0], args[1:]
 	}
-	run, known := map[string]func(context.Context, []string) error{"serve": serve, "collect": collect, "check": check, "lifecycle": applyPolicies}[command]
+	run, known := map[string]func(context.Context, []string) error{"serve": serve, "collect": collect, "check": check, "lifecycle": applyPolicies, "repository": repositories}[command]
 	if !known {
-		fmt.Fprintf(os.Stderr, "registry: no command %q: serve, collect, lifecycle or check\n", command)
+		fmt.Fprintf(os.Stderr, "registry: no command %q: serve, collect, lifecycle, check or repository\n", command)
 		os.Exit(2)
 	}
 	switch err := run(ctx, args); {

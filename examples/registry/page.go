@@ -32,7 +32,8 @@ import (
 type page struct {
 	handler  *wharfage.Handler
 	pulls    lifecycle.Activity
-	policies func() (policies, error) // in force
+	policy   func(ctx context.Context, repo string) (*lifecycle.Policy, error) // in force; nil if there is none
+	scanning *scanningConfig                                                   // nil: nothing is scanned
 }
 
 //go:embed templates style.css icon.svg
@@ -195,7 +196,8 @@ func (p *page) authorize(r *http.Request, repo string, a wharfage.Action) error 
 	return err
 }
 
-// read checks the method and the name before anything is read of a repository.
+// read checks the method, the name and that there is the repository, before
+// anything is read of it.
 func (p *page) read(r *http.Request, repo string, methods ...string) error {
 	if err := onlyMethods(r, methods...); err != nil {
 		return err
@@ -203,7 +205,11 @@ func (p *page) read(r *http.Request, repo string, methods ...string) error {
 	if manifest.CheckRepository(repo) != nil {
 		return notFound("%q is no name of a repository.", visible(clip(repo, 100)))
 	}
-	return p.authorize(r, repo, wharfage.ActionPull)
+	if err := p.authorize(r, repo, wharfage.ActionPull); err != nil {
+		return err
+	}
+	_, err := p.made(r, repo)
+	return err
 }
 
 func onlyMethods(r *http.Request, more ...string) error {

@@ -43,6 +43,9 @@ func (p *page) repositories(r *http.Request, _ string) (*view, error) {
 		return nil, err
 	}
 	catalog := p.handler.Catalog
+	if catalog == nil && p.handler.Repositories != nil {
+		catalog = p.handler.Repositories
+	}
 	if catalog == nil {
 		catalog, _ = p.handler.Manifests.(manifest.Catalog)
 	}
@@ -148,7 +151,7 @@ func (p *page) entries(ctx context.Context, repo string) ([]*entry, error) {
 		at[rec.Desc.Digest] = e
 		list = append(list, e)
 	}
-	if len(list) == 0 {
+	if len(list) == 0 && p.handler.Repositories == nil {
 		return nil, notFound("There is no repository %s, or it is empty.", repo)
 	}
 	for tag, err := range p.handler.Manifests.Tags(ctx, repo, "") {
@@ -273,6 +276,10 @@ func (p *page) repository(r *http.Request, repo string) (*view, error) {
 		Found             int
 		Page, Pages       int
 		Before, After     string
+		Settings          *settingsView
+	}
+	if data.Settings, err = p.settings(r, repo); err != nil {
+		return nil, err
 	}
 	data.Repo, data.Query, data.Show = repo, q.Get("q"), q.Get("show")
 	link := func(show string, page int) string {

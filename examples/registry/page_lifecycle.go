@@ -138,12 +138,11 @@ func (p *page) lifecycle(r *http.Request, repo string) (*view, error) {
 // choose finds the policy, and sets what the form shows of it.
 func (p *page) choose(r *http.Request, data *lifecyclePage) (*lifecycle.Policy, error) {
 	var applied *lifecycle.Policy
-	if p.policies != nil {
-		list, err := p.policies()
-		if err != nil {
+	if p.policy != nil {
+		var err error
+		if applied, err = p.policy(r.Context(), data.Repo); err != nil {
 			return nil, err
 		}
-		applied = list.of(data.Repo)
 	}
 	pick := r.Form.Get("policy")
 	if applied != nil {

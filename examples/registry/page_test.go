@@ -23,6 +23,7 @@ import (
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/lifecycle"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/repository"
 	"github.com/wharfage/wharfage/scan"
 )
 
@@ -491,7 +492,7 @@ func TestThePolicyInForceComesFirst(t *testing.T) {
 	s.image("prod/a", "x", "v1")
 	s.image("dev/a", "x", "v1")
 	file := filepath.Join(t.TempDir(), "policies.json")
-	s.policies = func() (policies, error) { return readPolicies(file) }
+	s.policy = (&lifecycleRules{file: file}).inForce
 	if err := os.WriteFile(file, []byte(`{"policies": [{"repositories": ["prod/*"], "policy": `+examplePolicies[1].Text+`}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -540,5 +541,50 @@ func TestTheServerHasThePageUnlessToldOtherwise(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestSettingsAreShown(t *testing.T) {
+	s := newShowcase(t)
+	_ = s.image("plain/app", "x", "v1")
+	_, body := s.get("/ui/repo/plain/app")
+	has(t, body, "Settings: tags may move · no lifecycle policy · no scans")
+
+	file := write(t, t.TempDir(), "policy.json", keepOne)
+	s.policy = (&lifecycleRules{file: file, own: s.store.repositories}).inForce
+	s.scanning = configuration(scan.OnPush, scan.Basic)
+	s.handler.Repositories = &repository.Registry{Store: s.store.repositories, Now: s.handler.Now}
+	for name, settings := range map[string]repository.Settings{
+		"plain/app": {},
+		"team/app": {
+			TagMutability: "IMMUTABLE_WITH_EXCLUSION", TagMutabilityNot: []repository.TagFilter{{Type: "WILDCARD", Filter: "dev-*"}},
+			LifecyclePolicy: keepOne, Encryption: repository.Encryption{Type: "KMS", KMSKey: "<key>"},
+			ResourceTags: []repository.ResourceTag{{Key: "cost", Value: "<b>"}},
+		},
+	} {
+		if _, err := s.handler.Repositories.Create(t.Context(), name, settings); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, body = s.get("/ui/repo/plain/app")
+	has(t, body, "tags may move · the server&#39;s lifecycle policy · scans by hand", `href="/ui/lifecycle/plain/app?policy=server"`, "Made")
+	_, body = s.get("/ui/repo/team/app") // which is empty
+	has(t, body, "tags do not move, with exceptions · a lifecycle policy of its own · scans on push", "<code>dev-*</code>", "<code>team</code>", "&lt;key&gt;", "&lt;b&gt;", "<p>None.</p>")
+	_, body = s.get("/ui/")
+	has(t, body, "plain/app", "team/app")
+	s.image("unmade/app", "x", "v1")
+	for _, path := range []string{"/ui/repo/unmade/app", "/ui/image/unmade/app:v1", "/ui/lifecycle/unmade/app"} {
+		if status, body := s.get(path); status != 404 || !strings.Contains(body, "There is no repository unmade/app.") {
+			t.Errorf("%s of what nobody has made: %d", path, status)
+		}
+	}
+	s.handler.OnError = func(*http.Request, error) {}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, body := s.get("/ui/repo/plain/app")
+	has(t, body, "a lifecycle policy that cannot be read")
+	if status != 200 {
+		t.Errorf("status %d", status)
 	}
 }

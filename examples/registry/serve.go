@@ -30,9 +30,14 @@ func serve(ctx context.Context, args []string) error {
 	drain := f.Duration("drain", 30*time.Second, "then wait so long for requests under way")
 	verbose := f.Bool("v", false, "log each change")
 	jobs := jobFlags(f)
+	file := configFlag(f)
 	err := parse(f, args)
 	if err == nil {
 		err = jobs.rules.check()
+	}
+	var c *config
+	if err == nil {
+		c, err = readConfig(*file)
 	}
 	switch {
 	case err != nil:
@@ -44,6 +49,7 @@ func serve(ctx context.Context, args []string) error {
 	case *drain < 0 || *delay < 0:
 		return fmt.Errorf("-drain %v, -drain-delay %v: want times that are not negative", *drain, *delay)
 	}
+	jobs.lifecycle.managed = c.Repositories != nil && !*noDelete
 	if err := jobs.lifecycle.check(*noDelete); err != nil {
 		return err
 	}
@@ -58,6 +64,13 @@ func serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	repos := c.registry(store)
+	if err := adopt(ctx, repos, store); err != nil {
+		return errors.Join(err, store.close())
+	}
+	if repos != nil {
+		jobs.lifecycle.own = store.repositories
+	}
 	m := newMetrics()
 	s := &server{
 		storage: store,
@@ -65,7 +78,8 @@ func serve(ctx context.Context, args []string) error {
 		delay:   *delay,
 		drain:   *drain,
 		handler: &wharfage.Handler{
-			Blobs: store.blobs, Manifests: store.manifests, NoDelete: *noDelete,
+			Blobs: store.blobs, Manifests: store.manifests, NoDelete: *noDelete, HideArchived: true,
+			Repositories: repos, Limits: c.Quotas.limits(),
 			OnError: func(r *http.Request, err error) {
 				if r.Context().Err() == nil { // else the client has gone
 					m.failures.Inc()
@@ -79,8 +93,9 @@ func serve(ctx context.Context, args []string) error {
 			slog.Info("changed", "repo", e.Repo, "put", len(e.Change.Put), "tags", len(e.Change.Tags), "deleted", len(e.Change.Delete))
 		}
 	}
+	jobs.scanning = newScanning(c.Scanning, s.handler, m)
 	if *ui {
-		s.page = &page{handler: s.handler, pulls: store.pulls, policies: jobs.lifecycle.read}
+		s.page = &page{handler: s.handler, pulls: store.pulls, policy: jobs.lifecycle.inForce, scanning: c.Scanning}
 	}
 	lm := newLifecycleMetrics(m)
 	writePulls := recordPulls(s.handler, store.pulls, lm)
@@ -90,6 +105,7 @@ func serve(ctx context.Context, args []string) error {
 		defer close(jobsDone)
 		var running sync.WaitGroup
 		running.Go(func() { writePulls(jobsCtx) })
+		running.Go(func() { jobs.scanning.work(jobsCtx) })
 		jobs.run(jobsCtx, s.handler, store, m, lm)
 		running.Wait()
 	}()

@@ -22,6 +22,8 @@ import (
 	"github.com/wharfage/wharfage/lifecycle/mempulls"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/manifest/memmanifest"
+	"github.com/wharfage/wharfage/repository"
+	"github.com/wharfage/wharfage/repository/memrepository"
 )
 
 // place says where things are kept. The zero place is memory.
@@ -54,8 +56,9 @@ type storage struct {
 		manifest.Store
 		manifest.Outbox
 	}
-	pulls lifecycle.Activity
-	lease time.Duration
+	pulls        lifecycle.Activity
+	repositories repository.Store
+	lease        time.Duration
 
 	// lead runs f while no other process leads.
 	lead func(ctx context.Context, f func(ctx context.Context) error) error
@@ -111,7 +114,7 @@ func (p place) openMemory() *storage {
 	blobs := &memblob.Store{Lease: lease, Guard: wharfage.GuardBlobs(manifests)}
 	manifests.MissingBlobs = blob.Missing(blobs)
 	return &storage{
-		blobs: blobs, manifests: manifests, pulls: new(mempulls.Store), lease: lease,
+		blobs: blobs, manifests: manifests, pulls: new(mempulls.Store), repositories: new(memrepository.Store), lease: lease,
 		lead: alone, ready: func(context.Context) error { return nil }, close: func() error { return nil },
 	}
 }
@@ -137,7 +140,7 @@ func (p place) openBolt() (*storage, error) {
 	}
 	w := newWritable(db.Objects)
 	return &storage{
-		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(), lease: db.Lease,
+		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(), repositories: db.Repositories(), lease: db.Lease,
 		lead: alone, ready: func(ctx context.Context) error { return w.check(ctx, time.Now()) }, reindex: db.Reindex, close: db.Close,
 	}, nil
 }
@@ -163,7 +166,7 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 		return w.check(ctx, time.Now())
 	}
 	return &storage{
-		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(), lease: db.Lease(),
+		blobs: db.Blobs(), manifests: db.Manifests(), pulls: db.Pulls(), repositories: db.Repositories(), lease: db.Lease(),
 		lead:  func(ctx context.Context, f func(context.Context) error) error { return db.Lead(ctx, "jobs", f) },
 		ready: ready, reindex: db.Reindex, close: func() error { db.Close(); return nil },
 	}, nil

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -149,4 +150,34 @@ func BenchmarkReferrers(b *testing.B) {
 	list("page of 1000", "", "sha256:8", 1000)
 	list("100 of a type", "rare", "", 100)
 	list("all 100000", "", "", 100_000)
+}
+
+// BenchmarkHeap keeps 100,000 referrers of one subject as a push brings them,
+// and tells what each holds of the heap.
+func BenchmarkHeap(b *testing.B) {
+	const n = 100_000
+	for b.Loop() {
+		before := heap()
+		s := &memmanifest.Store{MissingBlobs: memmanifest.Unchecked}
+		for i := range n {
+			raw := document(i)
+			m, err := manifest.Parse(manifest.MediaTypeImage, raw)
+			if err != nil {
+				b.Fatal(err)
+			}
+			c := manifest.Change{Put: []manifest.Record{m.Record(manifest.Digest(digest.SHA256, raw), raw)}, At: time.Unix(int64(i), 0)}
+			if err := s.Apply(b.Context(), "repo", c); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(heap()-before)/n, "B/manifest")
+		runtime.KeepAlive(s)
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -211,7 +211,7 @@ func (q *Queue) Done(ctx context.Context, l replication.Entry, now time.Time, ou
 		return err
 	}
 	q.end(e)
-	e.State, e.EndedAt, e.Outcome, e.Failure = replication.StateDone, now, outcome, replication.Failure{}
+	e.State, e.EndedAt, e.Outcome, e.Failure = replication.StateDone, now, outcome, replication.JobFailure{}
 	q.done = append(q.done, e)
 	keep := q.KeepDone
 	if keep == 0 {
@@ -233,7 +233,7 @@ func (q *Queue) forget(e *job) {
 }
 
 // Fail implements [replication.Queue].
-func (q *Queue) Fail(ctx context.Context, l replication.Entry, now time.Time, f replication.Failure, retryAt time.Time) error {
+func (q *Queue) Fail(ctx context.Context, l replication.Entry, now time.Time, f replication.JobFailure, retryAt time.Time) error {
 	unlock, err := q.lock(ctx)
 	if err != nil {
 		return err

@@ -118,7 +118,7 @@ type attempts struct{ replication.Queue }
 func (q attempts) Lease(ctx context.Context, r replication.LeaseRequest) ([]replication.Entry, error) {
 	out, err := q.Queue.Lease(ctx, r)
 	for i := range out {
-		if out[i].Failure != (replication.Failure{}) && out[i].Attempts == 1 {
+		if out[i].Failure != (replication.JobFailure{}) && out[i].Attempts == 1 {
 			out[i].Attempts++
 		}
 	}
@@ -248,7 +248,7 @@ func (q *twoSteps) Lease(ctx context.Context, r replication.LeaseRequest) ([]rep
 
 type twoEnds struct{ replication.Queue }
 
-func (q twoEnds) Fail(ctx context.Context, l replication.Entry, at time.Time, f replication.Failure, retryAt time.Time) error {
+func (q twoEnds) Fail(ctx context.Context, l replication.Entry, at time.Time, f replication.JobFailure, retryAt time.Time) error {
 	if err := q.Queue.Fail(ctx, l, at, f, retryAt); !errors.Is(err, replication.ErrStale) {
 		return err
 	}

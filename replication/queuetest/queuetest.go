@@ -47,7 +47,7 @@ func at(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.
 func job(id string, to replication.Registry) replication.Job {
 	return replication.Job{
 		ID: id, To: to, Repo: "team/app", Digest: "sha256:" + "ab", Action: replication.ActionCopy, Tags: []string{"v1", "latest"},
-		Whole: true, At: start, Via: []string{"a", "b"},
+		Whole: true, Deletes: true, At: start, Via: []string{"a", "b"},
 	}
 }
 
@@ -133,7 +133,7 @@ func (k *kit) only(id string) replication.Entry {
 	return replication.Entry{}
 }
 
-var failure = replication.Failure{Code: replication.FailureDenied, Detail: "no \"é\""}
+var failure = replication.JobFailure{Code: replication.FailureDenied, Detail: "no \"é\""}
 
 var clauses = []struct {
 	name  string
@@ -230,7 +230,7 @@ var clauses = []struct {
 		}
 		k.listed(replication.EntryFilter{}, "a done", "b dead", "c waiting")
 		e := k.only("a")
-		if e.Outcome != "copied" || !e.EndedAt.Equal(at(1)) || e.Failure != (replication.Failure{}) {
+		if e.Outcome != "copied" || !e.EndedAt.Equal(at(1)) || e.Failure != (replication.JobFailure{}) {
 			k.Errorf("%+v", e)
 		}
 		if e = k.only("b"); e.Failure != failure || !e.EndedAt.Equal(at(1)) {

@@ -4,7 +4,8 @@
 // content, as most configurations, manifests and signatures are, shares files.
 //
 // All that must agree is in one database: links of blobs, upload sessions,
-// manifests, tags, lists of referrers, events and last pulls. So a manifest is
+// manifests, tags, lists of referrers, events, jobs of replication, last pulls and
+// settings of repositories. So a manifest is
 // never visible without its blobs, and a blob that a manifest needs cannot be
 // removed, whatever happens at once.
 //
@@ -83,7 +84,8 @@ type Options struct {
 	MaxSessions int   // without bytes yet, which are kept in memory; the next Begin matches blob.ErrTooMany; zero means 100,000
 }
 
-// DB is an open store. Its parts are [DB.Blobs], [DB.Manifests] and [DB.Pulls].
+// DB is an open store. Its parts are [DB.Blobs], [DB.Manifests], [DB.Pulls],
+// [DB.Jobs] and [DB.Repositories].
 type DB struct {
 	Options // completed
 	bolt    *bolt.DB
@@ -285,6 +287,12 @@ func (db *DB) Manifests() *Manifests { return &Manifests{db} }
 
 // Pulls returns the last pulls of the store.
 func (db *DB) Pulls() *Pulls { return &Pulls{db} }
+
+// Jobs returns the queue of replication jobs of the store.
+func (db *DB) Jobs() *Jobs { return &Jobs{db} }
+
+// Repositories returns the repositories that were made, with their settings.
+func (db *DB) Repositories() *Repositories { return &Repositories{db} }
 
 // view calls f with what was last committed. f neither waits nor keeps what it
 // is given.

@@ -19,31 +19,37 @@ import (
 // appendDigest writes them, and a rest. A name has a version: another form of
 // rows is another table.
 const (
-	metaRows     = iota
-	eraRows      // era → when it began
-	contentRows  // digest → content; digest, repository → nothing, for each repository that has a link
-	linkRows     // repository, digest → link; repository, digest, key of the body of a manifest that needs it → digest of that
-	keyRows      // short form of a key that something refers to → nothing if it is an object's, or else the place in a pack; by time
-	sessionRows  // ID → session
-	manifestRows // repository, digest → record; behind that 't' and a tag, or 'p' and the digest of a parent → nothing
-	tagRows      // repository, tag → tag
-	referrerRows // repository, subject, 'a', digest → JSON; repository, subject, 't', hash of the type, digest → JSON
-	eventRows    // sequence number → event
-	pullRows     // repository, digest → time
+	metaRows       = iota
+	eraRows        // era → when it began
+	contentRows    // digest → content; digest, repository → nothing, for each repository that has a link
+	linkRows       // repository, digest → link; repository, digest, key of the body of a manifest that needs it → digest of that
+	keyRows        // short form of a key that something refers to → nothing if it is an object's, or else the place in a pack; by time
+	sessionRows    // ID → session
+	manifestRows   // repository, digest → record; behind that 't' and a tag, or 'p' and the digest of a parent → nothing
+	tagRows        // repository, tag → tag
+	referrerRows   // repository, subject, 'a', digest → JSON; repository, subject, 't', hash of the type, digest → JSON
+	eventRows      // sequence number → event
+	pullRows       // repository, digest → time
+	jobRows        // number → replication.Entry
+	jobKeyRows     // what jobs are found by, see jobs.go
+	repositoryRows // name of a repository that was made, without a zero byte → settings
 )
 
 var buckets = [...][]byte{
-	metaRows:     []byte("meta"),
-	eraRows:      []byte("eras.1"),
-	contentRows:  []byte("contents.1"),
-	linkRows:     []byte("links.1"),
-	keyRows:      []byte("keys.1"),
-	sessionRows:  []byte("sessions.1"),
-	manifestRows: []byte("manifests.1"),
-	tagRows:      []byte("tags.1"),
-	referrerRows: []byte("referrers.1"),
-	eventRows:    []byte("events.1"),
-	pullRows:     []byte("pulls.1"),
+	metaRows:       []byte("meta"),
+	eraRows:        []byte("eras.1"),
+	contentRows:    []byte("contents.1"),
+	linkRows:       []byte("links.1"),
+	keyRows:        []byte("keys.1"),
+	sessionRows:    []byte("sessions.1"),
+	manifestRows:   []byte("manifests.1"),
+	tagRows:        []byte("tags.1"),
+	referrerRows:   []byte("referrers.1"),
+	eventRows:      []byte("events.1"),
+	pullRows:       []byte("pulls.1"),
+	jobRows:        []byte("jobs.1"),
+	jobKeyRows:     []byte("jobkeys.1"),
+	repositoryRows: []byte("repositories.1"),
 }
 
 // Rows of meta.

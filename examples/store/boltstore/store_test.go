@@ -21,6 +21,8 @@ import (
 	"github.com/wharfage/wharfage/manifest/manifesttest"
 	"github.com/wharfage/wharfage/referrers"
 	"github.com/wharfage/wharfage/referrers/referrerstest"
+	"github.com/wharfage/wharfage/repository"
+	"github.com/wharfage/wharfage/repository/repositorytest"
 )
 
 func open(t testing.TB, o Options) *DB {
@@ -184,4 +186,8 @@ func TestOutbox(t *testing.T) {
 
 func TestActivity(t *testing.T) {
 	lifecycletest.TestActivity(t, func(t testing.TB) lifecycle.Activity { return open(t, Options{Unsynced: true}).Pulls() })
+}
+
+func TestRepositories(t *testing.T) {
+	repositorytest.TestStore(t, func(t testing.TB) repository.Store { return open(t, Options{Unsynced: true}).Repositories() })
 }

@@ -39,6 +39,11 @@ func (m *Manifests) Apply(ctx context.Context, repo string, c manifest.Change) e
 			if m.db.o.KeepEvents {
 				err = keepEvent(t, repo, c)
 			}
+			if err == nil && m.db.o.InTx != nil {
+				if err = t.send(ctx); err == nil {
+					err = m.db.o.InTx(ctx, joined{t.conn}, manifest.Event{Repo: repo, Change: withoutRaw(c)})
+				}
+			}
 		}
 		return err
 	})
@@ -487,13 +492,17 @@ func factsOf(rec *manifest.Record) derived {
 	return d
 }
 
-// keepEvent queues what tells of c.
-func keepEvent(t *tx, repo string, c manifest.Change) error {
+func withoutRaw(c manifest.Change) manifest.Change {
 	c.Put = slices.Clone(c.Put)
 	for i := range c.Put {
 		c.Put[i].Raw = nil
 	}
-	change, err := json.Marshal(c)
+	return c
+}
+
+// keepEvent queues what tells of c.
+func keepEvent(t *tx, repo string, c manifest.Change) error {
+	change, err := json.Marshal(withoutRaw(c))
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func TestADatabaseOfVersion1IsMigrated(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := db.pool.Exec(t.Context(), `alter table meta drop column id, drop column lease; alter table manifest drop column touched_at, drop column storage_class, drop column archived_at, drop column restored_at; update meta set version = 1`); err != nil {
+	if _, err := db.pool.Exec(t.Context(), `alter table meta drop column id, drop column lease; alter table manifest drop column touched_at, drop column storage_class, drop column archived_at, drop column restored_at; drop table repository; update meta set version = 1`); err != nil {
 		t.Fatal(err)
 	}
 	db = again(t, db)

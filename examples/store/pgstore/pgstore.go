@@ -2,8 +2,8 @@
 // [blob.Objects]. Many processes may share both.
 //
 // One database has the rows of everything: links of repositories to blobs,
-// upload sessions, manifests and tags, what is derived from them, events and
-// pulls. So a manifest and the blobs it needs are checked and committed in one
+// upload sessions, manifests and tags, what is derived from them, events, pulls
+// and settings of repositories. So a manifest and the blobs it needs are checked and committed in one
 // transaction, which no deletion can pass.
 //
 // # What it asks of PostgreSQL
@@ -44,6 +44,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/manifest"
 )
 
 // Options say where a store is and how it behaves. DSN and Objects are
@@ -67,6 +68,13 @@ type Options struct {
 	// must forget them.
 	KeepEvents bool
 
+	// InTx, if set, is called in the transaction of each Change, before it commits: what it
+	// writes there is committed with the Change, or not at all. Its error undoes the Change,
+	// and is returned. It may be called again for a Change that was undone meanwhile. It
+	// must neither commit nor roll back, except what it has begun with tx.Begin. It costs a round trip
+	// more, and what it does while others wait for the repository.
+	InTx func(ctx context.Context, tx pgx.Tx, e manifest.Event) error
+
 	// LinkAbove sends clients to Objects for blobs of at least so many bytes, if
 	// it is a [blob.Linker] and the blob is one object. Zero sends none.
 	LinkAbove int64
@@ -87,7 +95,7 @@ type Options struct {
 // the database has no tables of a store.
 var ErrNoStore = errors.New("there is no store in this database")
 
-// DB is a store. Its views share everything; it is two because the interfaces
+// DB is a store. Its views share everything; there are several because the interfaces
 // of blobs and manifests have methods of one name.
 type DB struct {
 	o      Options
@@ -175,6 +183,10 @@ func (db *DB) Manifests() *Manifests { return &Manifests{db} }
 
 // Pulls returns the view of last pulls.
 func (db *DB) Pulls() *Pulls { return &Pulls{db} }
+
+// Repositories returns the view of the repositories that were made, with their
+// settings.
+func (db *DB) Repositories() *Repositories { return &Repositories{db} }
 
 func (db *DB) now() time.Time {
 	if db.o.Now != nil {

@@ -21,6 +21,8 @@ import (
 	"github.com/wharfage/wharfage/manifest/manifesttest"
 	"github.com/wharfage/wharfage/referrers"
 	"github.com/wharfage/wharfage/referrers/referrerstest"
+	"github.com/wharfage/wharfage/repository"
+	"github.com/wharfage/wharfage/repository/repositorytest"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
@@ -196,6 +198,14 @@ func TestPulls(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
 			lifecycletest.TestActivity(t, func(t testing.TB) lifecycle.Activity { return open(t, kind.options(t)).Pulls() })
+		})
+	}
+}
+
+func TestRepositories(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			repositorytest.TestStore(t, func(t testing.TB) repository.Store { return open(t, kind.options(t)).Repositories() })
 		})
 	}
 }

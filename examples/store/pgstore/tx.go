@@ -13,6 +13,7 @@ import (
 
 // Locks are taken in one order, so that none waits for another in a circle:
 //
+//	the list of repositories (advisory; their creation, which takes no other), then rows of it
 //	the repository (advisory; Apply, Delete, Reindex)
 //	the eras (advisory; shared by who refers to new keys, exclusive to close some)
 //	a session's row

@@ -111,6 +111,8 @@ func (b *Blobs) open(ctx context.Context, repo string, dgst digest.Digest, off, 
 			err = fmt.Errorf("%w: at %d", blob.ErrRange, off)
 		case err == nil && first != off:
 			err = fmt.Errorf("%w: it begins at %d, not at %d", replication.ErrContent, first, off)
+		case err == nil && min(resp.ContentLength, info.Size) >= 0 && resp.ContentLength < info.Size-off && (n < 0 || resp.ContentLength < n):
+			err = fmt.Errorf("%w: of the range there are %d bytes", replication.ErrContent, resp.ContentLength)
 		}
 	} else if err == nil && off > 0 { // the registry knows no ranges
 		if info.Size >= 0 && off > info.Size {

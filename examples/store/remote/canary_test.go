@@ -292,6 +292,9 @@ func TestCredentialsStayWithTheirOrigin(t *testing.T) {
 			if w.elsewhere > 0 || n > 0 {
 				t.Errorf("a secret is seen %d times elsewhere, %d times in %v: %q", w.elsewhere, n, err, w.requests)
 			}
+			if strings.HasPrefix(s.name, "token redirect/") && (err == nil || strings.Contains(fmt.Sprint(w.requests), "evil.test")) {
+				t.Errorf("a redirect for a token is followed: %v: %q", err, w.requests)
+			}
 			if strings.HasPrefix(s.name, "auth-challenge/") && s.works != (w.atTrusted+w.atHome > 0 && err == nil) {
 				t.Errorf("works: %v, %v: %q", !s.works, err, w.requests)
 			}
@@ -306,6 +309,22 @@ func TestCredentialsStayWithTheirOrigin(t *testing.T) {
 		}
 	}
 	t.Logf("%d scenarios: seen %d times where it may be, %d times elsewhere, %d times in errors", len(all), atHome, elsewhere, inErrors)
+}
+
+// What leaves the origin has no credentials, whoever put them there.
+func TestBindingTakesCredentialsOff(t *testing.T) {
+	for to, want := range map[string]bool{home: true, "https://REGISTRY.example.com:443": true, "http://registry.example.com": false, "https://registry.example.com:8443": false, "https://evil.test": false} {
+		var got string
+		b := &binding{&Registry{base: mustParse(home)}, roundTripper(func(req *http.Request) (*http.Response, error) {
+			got = req.Header.Get("Authorization")
+			return status(200), nil
+		})}
+		req, _ := http.NewRequest(http.MethodGet, to+"/v2/", nil)
+		req.SetBasicAuth("user", password)
+		if _, err := b.RoundTrip(req); err != nil || (got != "") != want || req.Header.Get("Authorization") == "" {
+			t.Errorf("%s: %q, %v", to, got, err)
+		}
+	}
 }
 
 // promiscuous sends the credentials along with everything, as clients did that

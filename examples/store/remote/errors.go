@@ -60,6 +60,8 @@ func (e *StatusError) Unwrap() []error {
 		return []error{replication.ErrUnavailable}
 	case e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden:
 		return []error{replication.ErrDenied}
+	case e.Status == http.StatusPreconditionFailed:
+		return []error{manifest.ErrConflict}
 	case e.Code == "DENIED":
 		return []error{replication.ErrDenied, manifest.ErrRefused}
 	case e.Code == "MANIFEST_BLOB_UNKNOWN":
@@ -74,7 +76,7 @@ func (e *StatusError) Unwrap() []error {
 		return []error{manifest.ErrName}
 	case e.Status == http.StatusRequestEntityTooLarge:
 		return []error{manifest.ErrTooLarge}
-	case e.Status == http.StatusConflict, e.Status == http.StatusPreconditionFailed, e.Status == http.StatusRequestedRangeNotSatisfiable:
+	case e.Status == http.StatusConflict, e.Status == http.StatusRequestedRangeNotSatisfiable:
 		return []error{blob.ErrConflict, manifest.ErrConflict}
 	case e.Status == http.StatusMethodNotAllowed:
 		return []error{errors.ErrUnsupported}

@@ -3,11 +3,11 @@ package remote
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -53,13 +53,24 @@ func (g *Guard) dialer(address string) *net.Dialer {
 	if !slices.ContainsFunc(g.Allow, func(a string) bool { return strings.EqualFold(a, address) }) {
 		d.Control = func(_, resolved string, _ syscall.RawConn) error {
 			a, err := netip.ParseAddrPort(resolved)
-			if err == nil && isPublic(a.Addr()) {
+			if err == nil && isPublic(a.Addr()) && !isOddAddress(address) {
 				return nil
 			}
-			return fmt.Errorf("%s: %w", resolved, ErrAddress)
+			return ErrAddress
 		}
 	}
 	return d
+}
+
+// isOddAddress tells whether a host looks like a name and is taken for an address by some, as
+// 2130706433 and 0x7f.1 are for 127.0.0.1.
+func isOddAddress(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	_, err := netip.ParseAddr(host)
+	host = strings.TrimSuffix(host, ".")
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	_, notNumber := strconv.ParseUint(last, 0, 64)
+	return err != nil && (notNumber == nil || strings.Trim(last, "0123456789") == "")
 }
 
 // notPublic are the blocks that are no global unicast, by the registries of IANA for

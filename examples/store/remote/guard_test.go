@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -125,6 +126,12 @@ func TestPublicAddresses(t *testing.T) {
 			t.Errorf("%s is refused", s)
 		}
 	}
+	for host, odd := range map[string]bool{"2130706433": true, "0x7f000001": true, "0177.0.0.1": true, "127.1": true, "127.0.0.1.": true, "a.09": true, "99999999999999999999": true,
+		"127.0.0.1": false, "::1": false, "example.com": false, "1.example": false, "a.b1": false} {
+		if isOddAddress(net.JoinHostPort(host, "443")) != odd {
+			t.Errorf("%s: not %v", host, odd)
+		}
+	}
 	if isPublic(netip.Addr{}) {
 		t.Error("no address passes")
 	}
@@ -210,5 +217,19 @@ func TestGuardOfARegistry(t *testing.T) {
 	r.Allow = []string{"127.0.0.1:" + port}
 	if _, _, err = r.Source().Blobs.Open(t.Context(), "a/b", digest.FromString("x"), 0, -1); errors.Is(err, ErrAddress) || accepted.Load() == 0 {
 		t.Errorf("%v, and %d connections", err, accepted.Load())
+	}
+}
+
+// A proxy may be in a private network, and is the only one that is connected to.
+func TestProxy(t *testing.T) {
+	var asked atomic.Value
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Store(r.URL.String())
+		w.Header().Set("Docker-Content-Digest", string(emptyDigest))
+	}))
+	defer proxy.Close()
+	r := &Registry{Host: "registry.test", Scheme: "http", Proxy: http.ProxyURL(mustParse(proxy.URL))}
+	if err := resolve(t.Context(), r); err != nil || asked.Load() != "http://registry.test/v2/a/b/manifests/v1" {
+		t.Errorf("asked for %v: %v", asked.Load(), err)
 	}
 }

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,27 +96,29 @@ func TestWrongAnswers(t *testing.T) {
 		temporary bool
 		says      string
 	}{
-		"flipped bytes":                    {answer(200, index, strings.Replace(empty, "2", "3", 1)), getEmpty, []error{replication.ErrContent, manifest.ErrDigest}, false, "sha256:"},
-		"truncated":                        {answer(200, index, empty[:30]), getEmpty, []error{replication.ErrContent}, false, ""},
-		"cut off":                          {cutOff, getEmpty, []error{replication.ErrContent}, true, "ends early"},
-		"longer":                           {answer(200, index, empty+" "), getEmpty, []error{replication.ErrContent}, false, ""},
-		"without end":                      {answer(200, index, strings.Repeat(" ", manifest.MaxSize+1)), getEmpty, []error{replication.ErrContent}, false, "more than"},
-		"wrong type":                       {answer(200, with("Content-Type", manifest.MediaTypeImage), empty), getEmpty, []error{replication.ErrContent, manifest.ErrInvalid}, false, "mediaType"},
-		"says another digest":              {answer(200, with("Docker-Content-Digest", string(digest.FromString("x"))), empty), getEmpty, []error{replication.ErrContent}, false, "it is"},
-		"not found":                        {answer(404, nil, errorBody("MANIFEST_UNKNOWN", "no")), getEmpty, []error{manifest.ErrNotFound}, false, "MANIFEST_UNKNOWN"},
-		"blob not found":                   {answer(404, nil, ""), readBlob, []error{blob.ErrNotFound}, false, ""},
-		"blob with flipped bytes":          {answer(200, nil, strings.Replace(empty, "2", "3", 1)), readBlob, []error{blob.ErrDigest}, false, ""},
-		"blob that is shorter":             {answer(200, nil, empty[1:]), readBlob, []error{blob.ErrSize}, false, ""},
-		"blob that is cut off":             {cutOff, readBlob, []error{replication.ErrContent}, true, ""},
-		"denied":                           {answer(403, nil, errorBody("DENIED", "not yours\x1b[2J")), getEmpty, []error{replication.ErrDenied}, false, "DENIED not yours [2J"},
-		"no login":                         {answer(401, nil, ""), getEmpty, []error{replication.ErrDenied}, false, "401"},
-		"a challenge that nobody knows":    {answer(401, http.Header{"Www-Authenticate": {"Negotiate"}}, ""), getEmpty, []error{replication.ErrDenied}, false, "401"},
-		"a login that is not there":        {answer(401, http.Header{"Www-Authenticate": {`Basic realm="x"`}}, ""), getEmpty, []error{replication.ErrDenied}, false, "login"},
-		"rate limit":                       {answer(429, http.Header{"Retry-After": {"7"}}, errorBody("TOOMANYREQUESTS", "slow down")), getEmpty, []error{replication.ErrRateLimited}, true, "429"},
-		"failure":                          {answer(500, nil, ""), getEmpty, []error{replication.ErrUnavailable}, true, "500"},
-		"no such method":                   {answer(501, nil, ""), getEmpty, []error{errors.ErrUnsupported}, false, "501"},
-		"connection dropped":               {dropped, getEmpty, []error{replication.ErrUnavailable}, true, ""},
-		"redirects for ever":               {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", 307) }, getEmpty, []error{replication.ErrUnavailable}, false, "redirect"},
+		"flipped bytes":                 {answer(200, index, strings.Replace(empty, "2", "3", 1)), getEmpty, []error{replication.ErrContent, manifest.ErrDigest}, false, "sha256:"},
+		"truncated":                     {answer(200, index, empty[:30]), getEmpty, []error{replication.ErrContent}, false, ""},
+		"cut off":                       {cutOff, getEmpty, []error{replication.ErrContent}, true, "ends early"},
+		"longer":                        {answer(200, index, empty+" "), getEmpty, []error{replication.ErrContent}, false, ""},
+		"without end":                   {answer(200, index, strings.Repeat(" ", manifest.MaxSize+1)), getEmpty, []error{replication.ErrContent}, false, "more than"},
+		"wrong type":                    {answer(200, with("Content-Type", manifest.MediaTypeImage), empty), getEmpty, []error{replication.ErrContent, manifest.ErrInvalid}, false, "mediaType"},
+		"says another digest":           {answer(200, with("Docker-Content-Digest", string(digest.FromString("x"))), empty), getEmpty, []error{replication.ErrContent}, false, "it is"},
+		"not found":                     {answer(404, nil, errorBody("MANIFEST_UNKNOWN", "no")), getEmpty, []error{manifest.ErrNotFound}, false, "MANIFEST_UNKNOWN"},
+		"blob not found":                {answer(404, nil, ""), readBlob, []error{blob.ErrNotFound}, false, ""},
+		"blob with flipped bytes":       {answer(200, nil, strings.Replace(empty, "2", "3", 1)), readBlob, []error{blob.ErrDigest}, false, ""},
+		"blob that is shorter":          {answer(200, nil, empty[1:]), readBlob, []error{blob.ErrSize}, false, ""},
+		"blob that is cut off":          {cutOff, readBlob, []error{replication.ErrContent}, true, ""},
+		"denied":                        {answer(403, nil, errorBody("DENIED", "not yours\x1b[2J")), getEmpty, []error{replication.ErrDenied}, false, "DENIED not yours [2J"},
+		"no login":                      {answer(401, nil, ""), getEmpty, []error{replication.ErrDenied}, false, "401"},
+		"a challenge that nobody knows": {answer(401, http.Header{"Www-Authenticate": {"Negotiate"}}, ""), getEmpty, []error{replication.ErrDenied}, false, "401"},
+		"a login that is not there":     {answer(401, http.Header{"Www-Authenticate": {`Basic realm="x"`}}, ""), getEmpty, []error{replication.ErrDenied}, false, "login"},
+		"rate limit":                    {answer(429, http.Header{"Retry-After": {"7"}}, errorBody("TOOMANYREQUESTS", "slow down")), getEmpty, []error{replication.ErrRateLimited}, true, "429"},
+		"failure":                       {answer(500, nil, ""), getEmpty, []error{replication.ErrUnavailable}, true, "500"},
+		"no such method":                {answer(501, nil, ""), getEmpty, []error{errors.ErrUnsupported}, false, "501"},
+		"connection dropped":            {dropped, getEmpty, []error{replication.ErrUnavailable}, true, ""},
+		"redirects for ever": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path+"x", http.StatusTemporaryRedirect)
+		}, getEmpty, []error{replication.ErrUnavailable}, false, "redirect"},
 		"a code that is none":              {answer(400, nil, errorBody("\x1b[31m", strings.Repeat("é", 1000))), getEmpty, nil, false, strings.Repeat("é", 200) + "…"},
 		"an error of a megabyte":           {answer(400, nil, strings.Repeat("[", 1<<20)), getEmpty, nil, false, "400"},
 		"tags: no JSON":                    {answer(200, nil, "<html>"), tagsOf, []error{replication.ErrContent}, false, "no list"},
@@ -154,23 +155,23 @@ func TestWrongAnswers(t *testing.T) {
 	}
 }
 
-// A listing that gets longer with each page ends at a bound.
-func TestGrowingPages(t *testing.T) {
-	if testing.Short() {
-		t.Skip("makes two million tags")
-	}
-	var requests atomic.Int64
-	err := tagsOf(serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n := requests.Add(1)
-		w.Header().Set("Link", fmt.Sprintf(`</v2/a/b/tags/list?p=%d>; rel="next"`, n))
-		var b bytes.Buffer
-		for i := range 1000 << n {
-			fmt.Fprintf(&b, `,"%d-%d"`, n, i)
-		}
-		fmt.Fprintf(w, `{"tags":[%s]}`, b.Bytes()[1:])
-	})))
-	if !errors.Is(err, replication.ErrContent) || requests.Load() > 11 {
-		t.Errorf("after %d pages: %v", requests.Load(), err)
+// A listing that gets longer with each page, or has pages for ever, ends at a bound.
+func TestEndlessListings(t *testing.T) {
+	for name, c := range map[string]struct{ grows, least, most int }{"grows": {2, 10, 25}, "does not": {1, maxPages, maxPages}} {
+		t.Run(name, func(t *testing.T) {
+			requests, fresh := 0, 1
+			r := fake(func(req *http.Request) *http.Response {
+				requests++
+				return text(200, "{}", "Link", fmt.Sprintf(`</v2/a/b/tags/list?p=%d>; rel="next"`, requests))
+			})
+			err := r.pages(t.Context(), of(http.MethodGet, "a/b", "tags/list", ""), maxPage, func([]byte) (int, error) {
+				fresh *= c.grows
+				return fresh, nil
+			})
+			if !errors.Is(err, replication.ErrContent) || requests < c.least || requests > c.most {
+				t.Errorf("after %d pages: %v", requests, err)
+			}
+		})
 	}
 }
 
@@ -385,8 +386,8 @@ func TestParallel(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if most[false] != 3 || most[true] != 3 {
-			t.Errorf("at once without content %d, with content %d: want 3 each", most[false], most[true])
+		if most[false] > 3 || most[true] > 3 || most[false] < 2 || most[true] < 2 {
+			t.Errorf("at once without content %d, with content %d: want at most 3 each", most[false], most[true])
 		}
 	})
 }

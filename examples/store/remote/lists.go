@@ -82,7 +82,7 @@ func nextPage(links []string) string {
 
 // names lists what pages hold under member, in byte order, whatever that of the
 // registry is.
-func (r *Registry) names(ctx context.Context, q request, member string, check func(string) error) ([]string, error) {
+func (r *Registry) names(ctx context.Context, q request, member string, check func(string) error, also func(map[string]json.RawMessage) error) ([]string, error) {
 	seen := map[string]bool{}
 	err := r.pages(ctx, q, maxPage, func(body []byte) (int, error) {
 		var page map[string]json.RawMessage
@@ -90,6 +90,9 @@ func (r *Registry) names(ctx context.Context, q request, member string, check fu
 		err := json.Unmarshal(body, &page)
 		if err == nil && page[member] != nil {
 			err = json.Unmarshal(page[member], &list)
+		}
+		if err == nil && also != nil {
+			err = also(page)
 		}
 		before := len(seen)
 		for _, name := range list {
@@ -113,12 +116,12 @@ func (r *Registry) names(ctx context.Context, q request, member string, check fu
 // that of something that is no registry, and is manifest.ErrNotFound.
 func (m *Manifests) Tags(ctx context.Context, repo, after string) iter.Seq2[manifest.Tag, error] {
 	return func(yield func(manifest.Tag, error) bool) {
-		names, err := m.r.names(ctx, of(http.MethodGet, repo, "tags/list", "?n=1000", actions(m.push)...), "tags", manifest.CheckTag)
+		names, err := m.TagNames(ctx, repo, nil)
 		if e, ok := errors.AsType[*StatusError](err); ok && e.Status == http.StatusNotFound && e.Code == "NAME_UNKNOWN" {
 			return
 		}
 		if err != nil {
-			yield(manifest.Tag{}, manifestError("list tags", repo, "", notFound(err, manifest.ErrNotFound)))
+			yield(manifest.Tag{}, err)
 			return
 		}
 		for _, name := range names {
@@ -129,11 +132,18 @@ func (m *Manifests) Tags(ctx context.Context, repo, after string) iter.Seq2[mani
 	}
 }
 
+// TagNames lists all tags by name. page, if not nil, is shown the members of each page, for
+// what some registries add. manifest.ErrNotFound.
+func (m *Manifests) TagNames(ctx context.Context, repo string, page func(members map[string]json.RawMessage) error) ([]string, error) {
+	names, err := m.r.names(ctx, of(http.MethodGet, repo, "tags/list", "?n=1000", actions(m.push)...), "tags", manifest.CheckTag, page)
+	return names, manifestError("list tags", repo, "", notFound(err, manifest.ErrNotFound))
+}
+
 // Repos implements [manifest.Catalog], where the registry has one.
 func (m *Manifests) Repos(ctx context.Context, after string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		q := request{method: http.MethodGet, path: "_catalog?n=1000", kind: "_catalog", scopes: []string{"registry:catalog:*"}}
-		names, err := m.r.names(ctx, q, "repositories", manifest.CheckRepository)
+		names, err := m.r.names(ctx, q, "repositories", manifest.CheckRepository, nil)
 		if err != nil {
 			yield("", fmt.Errorf("list repositories: %w", err))
 			return
@@ -227,9 +237,9 @@ func (m *Manifests) complete(ctx context.Context, repo string, list []ocispec.De
 	})
 }
 
-// hasReferrers tells whether the registry has the referrers API, and asks it if that is not
+// HasReferrers tells whether the registry has the referrers API, and asks it if that is not
 // known.
-func (m *Manifests) hasReferrers(ctx context.Context, repo string, subject digest.Digest) (bool, error) {
+func (m *Manifests) HasReferrers(ctx context.Context, repo string, subject digest.Digest) (bool, error) {
 	if m.r.referrersAPI.Load() == unknown {
 		if _, err := m.referrers(ctx, repo, subject, ""); err != nil {
 			return false, err

@@ -142,7 +142,11 @@ func (m *Manifests) Stat(ctx context.Context, repo string, dgsts []digest.Digest
 func (m *Manifests) Push(ctx context.Context, repo string, in manifest.PushRequest) (manifest.Pushed, error) {
 	done, err := m.pushAll(ctx, repo, in)
 	if err != nil {
-		return manifest.Pushed{}, manifestError("push", repo, strings.Join(append(in.Tags, string(in.Digest))[:1], ""), err)
+		object := string(in.Digest)
+		if len(in.Tags) > 0 {
+			object = in.Tags[0]
+		}
+		return manifest.Pushed{}, manifestError("push", repo, object, err)
 	}
 	return done, nil
 }
@@ -262,7 +266,7 @@ func (m *Manifests) Delete(ctx context.Context, repo string, id manifest.ImageID
 
 func (m *Manifests) delete(ctx context.Context, repo string, dgst digest.Digest) error {
 	var subject digest.Digest
-	if has, err := m.hasReferrers(ctx, repo, dgst); err != nil {
+	if has, err := m.HasReferrers(ctx, repo, dgst); err != nil {
 		return err
 	} else if !has {
 		rec, _, err := m.get(ctx, repo, string(dgst), dgst)

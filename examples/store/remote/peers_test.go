@@ -245,7 +245,7 @@ func TestCopiesBetweenPeers(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						if run == 1 && got.Blobs.Sent > 0 {
+						if run == 1 && got.Manifests.Sent+got.Blobs.Sent > 0 {
 							t.Errorf("sent again: %+v", got)
 						}
 					}

@@ -40,6 +40,9 @@ type Registry struct {
 	// Allow are the hosts in private networks, "host:port", that the registry may
 	// redirect to. It and Realms are allowed anyway.
 	Allow []string
+	// Proxy is that of [http.Transport]; nil means none. A proxy resolves names itself,
+	// so that behind one only its own address is looked at.
+	Proxy func(*http.Request) (*url.URL, error)
 	// Transport sends the requests. nil means that of a [Guard]; any other has to
 	// guard its connections itself.
 	Transport http.RoundTripper
@@ -124,7 +127,13 @@ func (r *Registry) begin() error {
 	}
 	transport := r.Transport
 	if transport == nil {
-		transport = guard.Transport()
+		t := guard.Transport()
+		if t.Proxy = r.Proxy; r.Proxy != nil {
+			if at, err := r.Proxy(&http.Request{URL: r.base}); err == nil && at != nil {
+				guard.Allow = append(guard.Allow, address(at))
+			}
+		}
+		transport = t
 	}
 	r.plain = &http.Client{Transport: &binding{r, transport}, CheckRedirect: checkRedirect}
 	r.client = &auth.Client{Client: r.plain, Credential: r.credential, Cache: auth.NewCache()}

@@ -1,0 +1,133 @@
+package riverqueue_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/replication"
+)
+
+// TestJobsComeWithTheirChange: each push that commits has its job, none that does not, and
+// what happens is told as the registry's replication status.
+func TestJobsComeWithTheirChange(t *testing.T) {
+	p, _, _ := newPair(t, t.TempDir(), nil)
+	d, err := p.push(t.Context(), "team/app", "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, _, err := manifest.ImageDraft{ArtifactType: "application/vnd.example.test.v1"}.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&manifest.Pusher{Store: p.source.Manifests()}).Push(t.Context(), "team/empty", manifest.PushRequest{Raw: raw}); !errors.Is(err, manifest.ErrMissing) {
+		t.Fatal(err)
+	}
+	all, _ := p.entries(t, replication.EntryFilter{})
+	if len(all) != 1 || all[0].Job.Digest != d || all[0].State != replication.StateWaiting || !slices.Equal(all[0].Job.Tags, []string{"v1"}) {
+		t.Errorf("%+v", all)
+	}
+	status := func(want replication.CopyStatus) {
+		t.Helper()
+		s, err := p.r.Status(t.Context(), "team/app", manifest.ImageID{Tag: "v1"})
+		if err != nil || len(s.Statuses) != 1 || s.Statuses[0].Status != want {
+			t.Errorf("%+v, %v", s, err)
+		}
+	}
+	status(replication.StatusInProgress)
+	p.serve(t)
+	p.until(t, time.Minute, func(by map[replication.State]int) bool { return by[replication.StateDone] == 1 })
+	status(replication.StatusComplete)
+	if tag, err := p.target.Manifests().Resolve(t.Context(), "team/app", "v1"); err != nil || tag.Digest != d {
+		t.Errorf("%+v, %v", tag, err)
+	}
+	if s := p.queue.Serves(); !slices.Equal(s, []replication.Registry{there}) {
+		t.Errorf("serves %v", s)
+	}
+}
+
+// TestBoard: what is denied is dead at once and can be replayed or discarded, what fails is tried
+// again, a job is added once, and a destination can be paused.
+func TestBoard(t *testing.T) {
+	var mu sync.Mutex
+	failure := error(fmt.Errorf("%w: not here", replication.ErrDenied))
+	var calls atomic.Int64
+	p, _, _ := newPair(t, t.TempDir(), func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		calls.Add(1)
+		return failure
+	})
+	fail := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		failure = err
+	}
+	ctx := t.Context()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	check(p.queue.SetPaused(ctx, there, true))
+	odd := replication.Registry{ID: "x", Region: "-eu--1"}
+	check(p.queue.SetPaused(ctx, odd, true))
+	if got, err := p.queue.Paused(ctx); err != nil || !slices.Equal(got, []replication.Registry{there, odd}) {
+		t.Errorf("paused %v, %v", got, err)
+	}
+	if _, err := p.push(ctx, "team/app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	p.serve(t)
+	for now := time.Now(); len(p.queue.Serves()) == 0 && time.Since(now) < time.Minute; {
+		<-time.After(10 * time.Millisecond)
+	}
+	if _, by := p.entries(t, replication.EntryFilter{}); calls.Load() != 0 || by[replication.StateWaiting] != 1 {
+		t.Errorf("%d calls while paused, %v", calls.Load(), by)
+	}
+	check(p.queue.SetPaused(ctx, there, false))
+	p.until(t, time.Minute, func(by map[replication.State]int) bool { return by[replication.StateDead] == 1 })
+	all, _ := p.entries(t, replication.EntryFilter{Repo: "team/app", State: replication.StateDead, To: there})
+	if len(all) != 1 || all[0].Failure.Code != replication.FailureDenied || all[0].EndedAt.IsZero() || all[0].Attempts != 1 {
+		t.Fatalf("%+v", all)
+	}
+	id := all[0].Job.ID
+	s, err := p.r.Status(ctx, "team/app", manifest.ImageID{Tag: "v1"})
+	if err != nil || s.Statuses[0].Status != replication.StatusFailed || s.Statuses[0].FailureCode != replication.FailureDenied {
+		t.Errorf("%+v, %v", s, err)
+	}
+	check(p.queue.Add(ctx, time.Now(), all[0].Job))
+	fail(errors.New("broken"))
+	check(p.queue.Replay(ctx, id, time.Now()))
+	p.until(t, time.Minute, func(map[replication.State]int) bool {
+		all, _ := p.entries(t, replication.EntryFilter{})
+		return len(all) == 1 && all[0].Attempts > 1 && all[0].Failure.Code == replication.FailureInternal
+	})
+	fail(nil)
+	p.until(t, time.Minute, func(by map[replication.State]int) bool { return by[replication.StateDone] == 1 })
+	check(p.queue.Add(ctx, time.Now(), all[0].Job))
+	if all, _ := p.entries(t, replication.EntryFilter{}); len(all) != 1 {
+		t.Errorf("a job is there %d times", len(all))
+	}
+	for _, err := range []error{p.queue.Replay(ctx, id, time.Now()), p.queue.Discard(ctx, id), p.queue.Discard(ctx, "x")} {
+		if !errors.Is(err, replication.ErrNoJob) {
+			t.Errorf("%v", err)
+		}
+	}
+	fail(replication.ErrDenied)
+	check(p.queue.Add(ctx, time.Now(), replication.Job{ID: "mine", To: there, Repo: "team/app", Digest: all[0].Job.Digest, Action: replication.ActionCopy}))
+	p.until(t, time.Minute, func(by map[replication.State]int) bool { return by[replication.StateDead] == 1 })
+	check(p.queue.Discard(ctx, "mine"))
+	if all, _ := p.entries(t, replication.EntryFilter{State: replication.StateDead}); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+	if _, err := p.queue.Lease(ctx, replication.LeaseRequest{}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Error(err)
+	}
+}
