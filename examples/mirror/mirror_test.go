@@ -463,33 +463,29 @@ func TestSignals(t *testing.T) {
 	}
 	src, dst := two(t) // after the build, whose cache is in a folder of the user's
 	src.image("app", "layer", nil, "v1")
-	var cmd *exec.Cmd
-	ended := make(chan struct{})
-	defer close(ended)
-	once := sync.Once{}
+	waits, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
 	src.around = func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.Contains(r.URL.Path, "/blobs/") {
-				once.Do(func() { cmd.Process.Signal(os.Interrupt) })
-				select {
-				case <-r.Context().Done():
-				case <-ended:
-				}
-				return
+				once.Do(func() { close(waits) })
+				<-goOn
 			}
 			next.ServeHTTP(w, r)
 		})
 	}
-	cmd = exec.CommandContext(t.Context(), binary, "copy", src.host+"/app:v1", dst.host+"/app")
+	cmd := exec.CommandContext(t.Context(), binary, "copy", src.host+"/app:v1", dst.host+"/app")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-
-	err := cmd.Run()
-
+	err := cmd.Start()
+	if err == nil {
+		<-waits
+		err = errors.Join(cmd.Process.Signal(os.Interrupt), cmd.Wait())
+	}
+	close(goOn)
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitInterrupted || !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("%v: %s", err, stderr.String())
 	}
-	src.around = nil
 	out, err := exec.Command(binary, "copy", src.host+"/app:v1", dst.host+"/app").Output()
 	if err != nil || !strings.Contains(string(out), "1 manifests and 2 blobs") {
 		t.Errorf("%v: %s", err, out)
@@ -501,11 +497,11 @@ func TestEvery(t *testing.T) {
 	src.image("app", "layer", nil, "v1")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	rounds := 0
+	var rounds atomic.Int64
 	src.around = func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "/tags/list") {
-				switch rounds++; rounds {
+				switch rounds.Add(1) {
 				case 2: // a round that fails does not end it
 					w.WriteHeader(http.StatusForbidden)
 					return
@@ -517,8 +513,8 @@ func TestEvery(t *testing.T) {
 		})
 	}
 	status, stdout, stderr := mirror(ctx, "sync", "-every", "1ms", src.host+"/app", dst.host+"/app")
-	if status != exitInterrupted || rounds != 4 || strings.Count(stdout, "1 unchanged") < 1 || !strings.Contains(stderr, "403") {
-		t.Errorf("status %d, %d rounds: %s%s", status, rounds, stdout, stderr)
+	if status != exitInterrupted || rounds.Load() != 4 || strings.Count(stdout, "1 unchanged") < 1 || !strings.Contains(stderr, "403") {
+		t.Errorf("status %d, %d rounds: %s%s", status, rounds.Load(), stdout, stderr)
 	}
 }
 
@@ -629,11 +625,13 @@ func TestNoSecrets(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	seen := false
+	var seen atomic.Bool
 	src.around = func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, password, ok := r.BasicAuth()
-			seen = seen || password == "canary"
+			if password == "canary" {
+				seen.Store(true)
+			}
 			switch {
 			case !ok:
 				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
@@ -648,7 +646,7 @@ func TestNoSecrets(t *testing.T) {
 	}
 	for _, flag := range []string{"-json", "-json-events"} {
 		status, stdout, stderr := mirror(t.Context(), "copy", flag, src.host+"/app:v1", dst.host+"/app")
-		if status != exitFailed || !seen || strings.Contains(stdout+stderr, "canary") || strings.Contains(stdout+stderr, "signature") {
+		if status != exitFailed || !seen.Load() || strings.Contains(stdout+stderr, "canary") || strings.Contains(stdout+stderr, "signature") {
 			t.Errorf("status %d: %s%s", status, stdout, stderr)
 		}
 	}
