@@ -36,21 +36,24 @@ type registry struct {
 	host     string
 	requests atomic.Int64
 	changes  atomic.Int64 // requests that change something
-	around   func(http.Handler) http.Handler
+	serves   atomic.Pointer[http.Handler]
+}
+
+// around puts something before the registry.
+func (r *registry) around(f func(http.Handler) http.Handler) {
+	h := f(r.h)
+	r.serves.Store(&h)
 }
 
 func newRegistry(t *testing.T) *registry {
 	r := &registry{t: t, h: wharfage.NewMemory()}
+	r.around(func(h http.Handler) http.Handler { return h })
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.requests.Add(1)
 		if req.Method != http.MethodGet && req.Method != http.MethodHead {
 			r.changes.Add(1)
 		}
-		if r.around != nil {
-			r.around(r.h).ServeHTTP(w, req)
-			return
-		}
-		r.h.ServeHTTP(w, req)
+		(*r.serves.Load()).ServeHTTP(w, req)
 	}))
 	t.Cleanup(server.Close)
 	r.host = strings.TrimPrefix(server.URL, "http://")
@@ -328,7 +331,7 @@ func TestFailuresAreInJSONToo(t *testing.T) {
 	src, dst := two(t)
 	src.image("app", "layer", nil, "v1")
 	bad := src.image("app", "bad layer", nil, "bad")
-	src.around = func(next http.Handler) http.Handler {
+	src.around(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, string(digest.FromString("bad layer"))) {
 				http.NotFound(w, r)
@@ -336,7 +339,7 @@ func TestFailuresAreInJSONToo(t *testing.T) {
 			}
 			next.ServeHTTP(w, r)
 		})
-	}
+	})
 	status, stdout, stderr := mirror(t.Context(), "copy", "-json", src.host+"/app@"+string(bad.Digest), dst.host+"/copy")
 	var copied result
 	if err := json.Unmarshal([]byte(stdout), &copied); err != nil || status != exitFailed || copied.Error == "" || !strings.Contains(stderr, copied.Error) {
@@ -410,7 +413,7 @@ func TestAnInterruptedCopyGoesOn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var read atomic.Int64
-	src.around = func(next http.Handler) http.Handler {
+	src.around(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			next.ServeHTTP(&counted{w, func(n int) {
 				if read.Add(int64(n)) > size/2 {
@@ -418,7 +421,7 @@ func TestAnInterruptedCopyGoesOn(t *testing.T) {
 				}
 			}}, r)
 		})
-	}
+	})
 	args := []string{"copy", "-part-size", fmt.Sprint(part), src.host + "/app:v1", dst.host + "/app"}
 	status, stdout, stderr := mirror(ctx, args...)
 	if status != exitInterrupted || stdout != "" || !strings.Contains(stderr, "interrupted; the same command goes on") {
@@ -465,7 +468,7 @@ func TestSignals(t *testing.T) {
 	src.image("app", "layer", nil, "v1")
 	waits, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	src.around = func(next http.Handler) http.Handler {
+	src.around(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.Contains(r.URL.Path, "/blobs/") {
 				once.Do(func() { close(waits) })
@@ -473,7 +476,7 @@ func TestSignals(t *testing.T) {
 			}
 			next.ServeHTTP(w, r)
 		})
-	}
+	})
 	cmd := exec.CommandContext(t.Context(), binary, "copy", src.host+"/app:v1", dst.host+"/app")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -498,7 +501,7 @@ func TestEvery(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var rounds atomic.Int64
-	src.around = func(next http.Handler) http.Handler {
+	src.around(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "/tags/list") {
 				switch rounds.Add(1) {
@@ -511,7 +514,7 @@ func TestEvery(t *testing.T) {
 			}
 			next.ServeHTTP(w, r)
 		})
-	}
+	})
 	status, stdout, stderr := mirror(ctx, "sync", "-every", "1ms", src.host+"/app", dst.host+"/app")
 	if status != exitInterrupted || rounds.Load() != 4 || strings.Count(stdout, "1 unchanged") < 1 || !strings.Contains(stderr, "403") {
 		t.Errorf("status %d, %d rounds: %s%s", status, rounds.Load(), stdout, stderr)
@@ -626,7 +629,7 @@ func TestNoSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	var seen atomic.Bool
-	src.around = func(next http.Handler) http.Handler {
+	src.around(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, password, ok := r.BasicAuth()
 			if password == "canary" {
@@ -643,7 +646,7 @@ func TestNoSecrets(t *testing.T) {
 				next.ServeHTTP(w, r)
 			}
 		})
-	}
+	})
 	for _, flag := range []string{"-json", "-json-events"} {
 		status, stdout, stderr := mirror(t.Context(), "copy", flag, src.host+"/app:v1", dst.host+"/app")
 		if status != exitFailed || !seen.Load() || strings.Contains(stdout+stderr, "canary") || strings.Contains(stdout+stderr, "signature") {
