@@ -385,6 +385,22 @@ func TestEventsAreLinesOfJSON(t *testing.T) {
 	}
 }
 
+// TestNothingChosenIsTold, since it may be a name with a slip.
+func TestNothingChosenIsTold(t *testing.T) {
+	src, dst := two(t)
+	src.image("app", "layer", nil, "v1")
+	dst.image("app", "layer", nil, "v1")
+	for _, args := range [][]string{{src.host + "/apq", dst.host + "/new"}, {"-repos", "x*", src.host, dst.host}, {"-tags", "x", src.host + "/app", dst.host + "/app"}} {
+		if _, stderr := succeed(t, append([]string{"sync"}, args...)...); !strings.Contains(stderr, "has no tags that are chosen") {
+			t.Errorf("%q: %s", args, stderr)
+		}
+	}
+	status, _, stderr := mirror(t.Context(), "sync", "-delete", src.host+"/apq", dst.host+"/app")
+	if status != exitLimit || dst.names("app") != "v1" {
+		t.Errorf("status %d: %s: %s", status, dst.names("app"), stderr)
+	}
+}
+
 func TestConfigurationFile(t *testing.T) {
 	src, dst := two(t)
 	image := src.image("team/app", "layer", nil, "v1", "dev")
@@ -400,6 +416,36 @@ func TestConfigurationFile(t *testing.T) {
 	stdout, _ := succeed(t, "sync", "-config", file)
 	if _, n := dst.content("app"); n != 2 || dst.names("app") != "v1" || dst.names("all/team/app") != "dev v1" || strings.Count(stdout, "\n") != 2 {
 		t.Errorf("%d manifests, %s; %s; %s", n, dst.names("app"), dst.names("all/team/app"), stdout)
+	}
+}
+
+// TestTheWorstIsTold by the status, whatever comes first.
+func TestTheWorstIsTold(t *testing.T) {
+	src, dst := two(t)
+	src.image("app", "layer", nil, "v1")
+	dst.image("limit", "layer", nil, "v2")
+	file := filepath.Join(t.TempDir(), "mirror.json")
+	good, limit, bad := `{"from":"%[1]s/app","to":"%[2]s/app"}`, `{"from":"%[1]s/app","to":"%[2]s/limit","delete":true,"delete-share":0.5}`, `{"from":"%[1]s/app","to":"%[1]s/app/denied"}`
+	src.around(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "denied") {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	for _, c := range []struct {
+		syncs []string
+		want  int
+	}{{[]string{good, good}, exitOK}, {[]string{limit, good}, exitLimit}, {[]string{bad, limit, good}, exitFailed}, {[]string{limit, bad}, exitFailed}} {
+		text := fmt.Sprintf(`{"syncs":[`+strings.Join(c.syncs, ",")+`]}`, src.host, dst.host)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if status, _, stderr := mirror(t.Context(), "sync", "-config", file); status != c.want {
+			t.Errorf("%s: status %d, want %d: %s", text, status, c.want, stderr)
+		}
 	}
 }
 
@@ -567,6 +613,8 @@ func TestMistakes(t *testing.T) {
 		{"-mount-from", []string{"copy", "-mount-from", "A", one, to}},
 		{"at least 1", []string{"copy", "-requests", "0", one, to}},
 		{"at least 1", []string{"copy", "-part-size", "0", one, to}},
+		{"-realm", []string{"copy", "-realm", "auth.example", one, to}},
+		{"-allow", []string{"copy", "-allow", "storage.example", one, to}},
 		{"not defined: -delete", []string{"copy", "-delete", one, to}},
 		{"not defined: -tag", []string{"sync", "-tag", "v1", src.host + "/app", to}},
 		{"names one image", []string{"sync", one, to}},

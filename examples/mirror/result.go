@@ -98,6 +98,9 @@ func (c *command) tell(ctx context.Context, r result) {
 			fmt.Fprintf(c.stderr, "mirror: %s: %s\n", strings.TrimSpace(f.Repo+" "+f.Ref), f.Error)
 		}
 	}
+	if n := r.Sync; r.err == nil && n != nil && n.Unchanged+n.Created+n.Moved+n.Kept+n.Left == 0 {
+		fmt.Fprintf(c.stderr, "mirror: %s has no tags that are chosen\n", r.From)
+	}
 	_, told := errors.AsType[*replication.SyncError](r.err)
 	switch {
 	case ctx.Err() != nil && r.err != nil:
