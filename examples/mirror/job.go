@@ -20,9 +20,8 @@ type job struct {
 	from, to string
 	src, dst reference // of from and to
 
-	o    replication.SyncOptions
-	tags []string // to give a copy
-	all  bool
+	o   replication.SyncOptions
+	all bool
 }
 
 // The limits of -delete are those of package replication.
@@ -58,7 +57,7 @@ func (j *job) flags(f *flag.FlagSet, command string) {
 	f.BoolVar(&o.Verify, "verify", false, "look into what the target has already, and repair it")
 	list(f, &o.MountFrom, "mount-from", "mount blobs from this `repository` of the target, if it has them", manifest.CheckRepository)
 	if command == "copy" {
-		list(f, &j.tags, "tag", "give the copy this `tag` too", manifest.CheckTag)
+		list(f, &o.CopyOptions.Tags, "tag", "give the copy this `tag` too", manifest.CheckTag)
 		return
 	}
 	f.BoolVar(&j.all, "all", false, "sync all repositories that the source lists")
@@ -149,10 +148,9 @@ func (j *job) checkCopy() error {
 	case j.dst.tag == "" && j.dst.digest == "":
 		j.dst.tag = j.src.tag
 	}
-	if j.tags = append(j.tags, j.dst.tag); j.dst.tag == "" {
-		j.tags = j.tags[:len(j.tags)-1]
+	if j.dst.tag != "" {
+		j.o.CopyOptions.Tags = append(j.o.CopyOptions.Tags, j.dst.tag)
 	}
-	j.o.CopyOptions.Tags = append([]string{}, j.tags...) // nil would mean that of the source
 	return nil
 }
 

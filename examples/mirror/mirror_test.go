@@ -25,6 +25,7 @@ import (
 
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/examples/store/remote"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/replication"
 )
@@ -656,6 +657,30 @@ func TestMistakes(t *testing.T) {
 	}
 	if n := src.requests.Load() + dst.requests.Load(); n > 0 {
 		t.Errorf("%d requests", n)
+	}
+}
+
+func TestReferences(t *testing.T) {
+	c := &command{plain: true, registries: map[string]*remote.Registry{}}
+	for text, want := range map[string]string{
+		"docker.io/alpine:3":                            "http docker.io/library/alpine:3",
+		"docker.io/team/app:3":                          "http docker.io/team/app:3",
+		"https://registry.example/a/b":                  "https registry.example/a/b",
+		"registry.example:5000/a:v1":                    "http registry.example:5000/a:v1",
+		"localhost":                                     "http localhost",
+		"[::1]:5000/a@" + string(digest.FromString("")): "http [::1]:5000/a@" + string(digest.FromString("")),
+	} {
+		r, err := parseReference(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got := c.registry(r).Scheme + " " + r.String(); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+		if c.registry(r) != c.registry(r) {
+			t.Errorf("%s: a second client, which has to log in again", text)
+		}
 	}
 }
 
