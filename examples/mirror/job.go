@@ -61,32 +61,28 @@ func (j *job) flags(f *flag.FlagSet, command string) {
 		return
 	}
 	f.BoolVar(&j.all, "all", false, "sync all repositories that the source lists")
-	list(f, &o.Repositories.Include, "repos", "sync the repositories that fit this `pattern`, in which * is any text", notEmpty)
-	list(f, &o.Repositories.Exclude, "exclude-repos", "leave out the repositories that fit this `pattern`", notEmpty)
-	list(f, &o.Tags.Include, "tags", "sync only the tags that fit this `pattern`", notEmpty)
-	list(f, &o.Tags.Exclude, "exclude-tags", "leave out the tags that fit this `pattern`", notEmpty)
+	list(f, &o.Repositories.Include, "repos", "sync the repositories that fit this `pattern`, in which * is any text", nil)
+	list(f, &o.Repositories.Exclude, "exclude-repos", "leave out the repositories that fit this `pattern`", nil)
+	list(f, &o.Tags.Include, "tags", "sync only the tags that fit this `pattern`", nil)
+	list(f, &o.Tags.Exclude, "exclude-tags", "leave out the tags that fit this `pattern`", nil)
 	list(f, &o.ArtifactTypes, "image-type", "sync only the tags of images of this artifact `type`", nil)
 	f.BoolVar(&o.Delete.Tags, "delete", false, "delete the tags that the source does not have, if nothing has failed")
 	f.IntVar(&o.Delete.Max, "delete-max", deleteMax, "delete none if more than so many `tags` would go")
 	f.Float64Var(&o.Delete.MaxShare, "delete-share", deleteShare, "delete none if more than this `share` of the target's tags would go")
 }
 
-// list is a flag that may be given again.
+// list is a flag that may be given again. nil checks that it is not empty.
 func list(f *flag.FlagSet, into *[]string, name, usage string, check func(string) error) {
 	f.Func(name, usage+"; may be repeated", func(s string) error {
 		*into = append(*into, s)
-		if check == nil {
-			check = notEmpty
+		switch {
+		case check != nil:
+			return check(s)
+		case s == "":
+			return errors.New("it is empty")
 		}
-		return check(s)
+		return nil
 	})
-}
-
-func notEmpty(s string) error {
-	if s == "" {
-		return errors.New("it is empty")
-	}
-	return nil
 }
 
 // check tells what does not go together.
