@@ -7,10 +7,10 @@
 //	mirror sync [flags] -config FILE                     several of these
 //
 // -h after a command lists its flags. Images may be named by digest, with the tag that it is
-// to get before it, and http:// before a host says how it is spoken to. What the target has is not sent again, and what a target
-// shows is complete: a run may be ended at any time, and the next one goes on where it was,
-// inside of long blobs too. Credentials are those of docker login. Registries with a
-// certificate of your own: SSL_CERT_FILE names a file with it.
+// to get before it, and http:// before a host says how it is spoken to. What the target has
+// is not sent again, and what a target shows is complete: a run may be ended at any time, and
+// the next one goes on where it was, inside of long blobs too. Credentials are those of
+// docker login. Registries with a certificate of your own: SSL_CERT_FILE names a file with it.
 //
 // The result is on standard output: a line, with -json a document, with -json-events
 // also a line for each step. Errors and progress are on standard error.
