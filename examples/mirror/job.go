@@ -20,9 +20,8 @@ type job struct {
 	from, to string
 	src, dst reference // of from and to
 
-	o    replication.SyncOptions
-	tags []string // to give a copy
-	all  bool
+	o   replication.SyncOptions
+	all bool
 }
 
 // The limits of -delete are those of package replication.
@@ -58,36 +57,32 @@ func (j *job) flags(f *flag.FlagSet, command string) {
 	f.BoolVar(&o.Verify, "verify", false, "look into what the target has already, and repair it")
 	list(f, &o.MountFrom, "mount-from", "mount blobs from this `repository` of the target, if it has them", manifest.CheckRepository)
 	if command == "copy" {
-		list(f, &j.tags, "tag", "give the copy this `tag` too", manifest.CheckTag)
+		list(f, &o.CopyOptions.Tags, "tag", "give the copy this `tag` too", manifest.CheckTag)
 		return
 	}
 	f.BoolVar(&j.all, "all", false, "sync all repositories that the source lists")
-	list(f, &o.Repositories.Include, "repos", "sync the repositories that fit this `pattern`, in which * is any text", notEmpty)
-	list(f, &o.Repositories.Exclude, "exclude-repos", "leave out the repositories that fit this `pattern`", notEmpty)
-	list(f, &o.Tags.Include, "tags", "sync only the tags that fit this `pattern`", notEmpty)
-	list(f, &o.Tags.Exclude, "exclude-tags", "leave out the tags that fit this `pattern`", notEmpty)
+	list(f, &o.Repositories.Include, "repos", "sync the repositories that fit this `pattern`, in which * is any text", nil)
+	list(f, &o.Repositories.Exclude, "exclude-repos", "leave out the repositories that fit this `pattern`", nil)
+	list(f, &o.Tags.Include, "tags", "sync only the tags that fit this `pattern`", nil)
+	list(f, &o.Tags.Exclude, "exclude-tags", "leave out the tags that fit this `pattern`", nil)
 	list(f, &o.ArtifactTypes, "image-type", "sync only the tags of images of this artifact `type`", nil)
 	f.BoolVar(&o.Delete.Tags, "delete", false, "delete the tags that the source does not have, if nothing has failed")
 	f.IntVar(&o.Delete.Max, "delete-max", deleteMax, "delete none if more than so many `tags` would go")
 	f.Float64Var(&o.Delete.MaxShare, "delete-share", deleteShare, "delete none if more than this `share` of the target's tags would go")
 }
 
-// list is a flag that may be given again.
+// list is a flag that may be given again. nil checks that it is not empty.
 func list(f *flag.FlagSet, into *[]string, name, usage string, check func(string) error) {
 	f.Func(name, usage+"; may be repeated", func(s string) error {
 		*into = append(*into, s)
-		if check == nil {
-			check = notEmpty
+		switch {
+		case check != nil:
+			return check(s)
+		case s == "":
+			return errors.New("it is empty")
 		}
-		return check(s)
+		return nil
 	})
-}
-
-func notEmpty(s string) error {
-	if s == "" {
-		return errors.New("it is empty")
-	}
-	return nil
 }
 
 // check tells what does not go together.
@@ -149,10 +144,9 @@ func (j *job) checkCopy() error {
 	case j.dst.tag == "" && j.dst.digest == "":
 		j.dst.tag = j.src.tag
 	}
-	if j.tags = append(j.tags, j.dst.tag); j.dst.tag == "" {
-		j.tags = j.tags[:len(j.tags)-1]
+	if j.dst.tag != "" {
+		j.o.CopyOptions.Tags = append(j.o.CopyOptions.Tags, j.dst.tag)
 	}
-	j.o.CopyOptions.Tags = append([]string{}, j.tags...) // nil would mean that of the source
 	return nil
 }
 

@@ -6,11 +6,11 @@
 //	mirror sync [flags] -all HOST HOST[/PREFIX]          those of all repositories, or with -repos of some
 //	mirror sync [flags] -config FILE                     several of these
 //
-// -h after a command lists its flags. Images may be named by digest, and http:// before a
-// host says how it is spoken to. What the target has is not sent again, and what a target
-// shows is complete: a run may be ended at any time, and the next one goes on where it was,
-// inside of long blobs too. Credentials are those of docker login. Registries with a
-// certificate of your own: SSL_CERT_FILE names a file with it.
+// -h after a command lists its flags. Images may be named by digest, with the tag that it is
+// to get before it, and http:// before a host says how it is spoken to. What the target has
+// is not sent again, and what a target shows is complete: a run may be ended at any time, and
+// the next one goes on where it was, inside of long blobs too. Credentials are those of
+// docker login. Registries with a certificate of your own: SSL_CERT_FILE names a file with it.
 //
 // The result is on standard output: a line, with -json a document, with -json-events
 // also a line for each step. Errors and progress are on standard error.
@@ -26,9 +26,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -53,6 +55,9 @@ const (
 	exitLimit       = 3
 	exitInterrupted = 130
 )
+
+// worse are those that a round can have, each worse than the one before.
+var worse = []int{exitOK, exitLimit, exitFailed, exitInterrupted}
 
 const usage = `usage: mirror copy [flags] HOST/REPO:TAG HOST/REPO[:TAG]
        mirror sync [flags] HOST/REPO HOST/REPO
@@ -131,8 +136,13 @@ func (c *command) parse(args []string) ([]*job, error) {
 	f.Int64Var(&c.partSize, "part-size", replication.DefaultPartSize, "send blobs of more than so many `bytes` in parts, and go on after the last one sent")
 	f.StringVar(&c.journal, "journal", journalDir(), "keep in this `folder` what parts were sent (\"\": do not, and send long blobs again)")
 	f.BoolVar(&c.plain, "plain-http", false, "speak HTTP to hosts other than localhost too; http:// before one host says so of it")
-	list(f, &c.realms, "realm", "let the token server of this `origin`, as in https://auth.example, have credentials", nil)
-	list(f, &c.allow, "allow", "follow redirects to this `host:port` in a private network", nil)
+	list(f, &c.realms, "realm", "let the token server of this `origin`, as in https://auth.example, have credentials", func(s string) error {
+		return (&remote.Registry{Host: "localhost", Realms: []string{s}}).Check()
+	})
+	list(f, &c.allow, "allow", "follow redirects to this `host:port` in a private network", func(s string) error {
+		_, _, err := net.SplitHostPort(s)
+		return err
+	})
 	if c.name == "sync" {
 		f.StringVar(&c.config, "config", "", "read what to sync from a `file`")
 		f.DurationVar(&c.every, "every", 0, "sync again so long after each end, as in 10m")
@@ -215,7 +225,7 @@ func (c *command) round(ctx context.Context, jobs []*job) (status int) {
 		r := j.do(ctx, c, copier, p)
 		p.above(func() { c.tell(ctx, r) })
 		done = append(done, r)
-		if s := r.status(ctx); status == exitOK || s == exitInterrupted {
+		if s := r.status(ctx); slices.Index(worse, s) > slices.Index(worse, status) {
 			status = s
 		}
 		if ctx.Err() != nil {

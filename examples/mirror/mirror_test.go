@@ -25,6 +25,7 @@ import (
 
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/examples/store/remote"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/replication"
 )
@@ -36,21 +37,24 @@ type registry struct {
 	host     string
 	requests atomic.Int64
 	changes  atomic.Int64 // requests that change something
-	around   func(http.Handler) http.Handler
+	serves   atomic.Pointer[http.Handler]
+}
+
+// around puts something before the registry.
+func (r *registry) around(f func(http.Handler) http.Handler) {
+	h := f(r.h)
+	r.serves.Store(&h)
 }
 
 func newRegistry(t *testing.T) *registry {
 	r := &registry{t: t, h: wharfage.NewMemory()}
+	r.around(func(h http.Handler) http.Handler { return h })
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.requests.Add(1)
 		if req.Method != http.MethodGet && req.Method != http.MethodHead {
 			r.changes.Add(1)
 		}
-		if r.around != nil {
-			r.around(r.h).ServeHTTP(w, req)
-			return
-		}
-		r.h.ServeHTTP(w, req)
+		(*r.serves.Load()).ServeHTTP(w, req)
 	}))
 	t.Cleanup(server.Close)
 	r.host = strings.TrimPrefix(server.URL, "http://")
@@ -286,7 +290,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 	src.image("app", "sbom", &image)
 	for _, args := range [][]string{{"copy", "-referrers", "all", src.host + "/app:v1", dst.host + "/app"}, {"sync", "-all", "-delete", src.host, dst.host}} {
 		stdout, stderr := succeed(t, append(args, "-dry-run")...)
-		if !strings.Contains(stdout, "manifests and") || !strings.Contains(stderr, "would be sent app "+string(image.Digest)) {
+		if !strings.Contains(stdout, " would be sent") || !strings.Contains(stderr, "would be sent app "+string(image.Digest)) {
 			t.Errorf("%q: %s%s", args, stdout, stderr)
 		}
 	}
@@ -328,7 +332,7 @@ func TestFailuresAreInJSONToo(t *testing.T) {
 	src, dst := two(t)
 	src.image("app", "layer", nil, "v1")
 	bad := src.image("app", "bad layer", nil, "bad")
-	src.around = func(next http.Handler) http.Handler {
+	src.around(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, string(digest.FromString("bad layer"))) {
 				http.NotFound(w, r)
@@ -336,7 +340,7 @@ func TestFailuresAreInJSONToo(t *testing.T) {
 			}
 			next.ServeHTTP(w, r)
 		})
-	}
+	})
 	status, stdout, stderr := mirror(t.Context(), "copy", "-json", src.host+"/app@"+string(bad.Digest), dst.host+"/copy")
 	var copied result
 	if err := json.Unmarshal([]byte(stdout), &copied); err != nil || status != exitFailed || copied.Error == "" || !strings.Contains(stderr, copied.Error) {
@@ -382,6 +386,22 @@ func TestEventsAreLinesOfJSON(t *testing.T) {
 	}
 }
 
+// TestNothingChosenIsTold, since it may be a name with a slip.
+func TestNothingChosenIsTold(t *testing.T) {
+	src, dst := two(t)
+	src.image("app", "layer", nil, "v1")
+	dst.image("app", "layer", nil, "v1")
+	for _, args := range [][]string{{src.host + "/apq", dst.host + "/new"}, {"-repos", "x*", src.host, dst.host}, {"-tags", "x", src.host + "/app", dst.host + "/app"}} {
+		if _, stderr := succeed(t, append([]string{"sync"}, args...)...); !strings.Contains(stderr, "has no tags that are chosen") {
+			t.Errorf("%q: %s", args, stderr)
+		}
+	}
+	status, _, stderr := mirror(t.Context(), "sync", "-delete", src.host+"/apq", dst.host+"/app")
+	if status != exitLimit || dst.names("app") != "v1" {
+		t.Errorf("status %d: %s: %s", status, dst.names("app"), stderr)
+	}
+}
+
 func TestConfigurationFile(t *testing.T) {
 	src, dst := two(t)
 	image := src.image("team/app", "layer", nil, "v1", "dev")
@@ -400,6 +420,36 @@ func TestConfigurationFile(t *testing.T) {
 	}
 }
 
+// TestTheWorstIsTold by the status, whatever comes first.
+func TestTheWorstIsTold(t *testing.T) {
+	src, dst := two(t)
+	src.image("app", "layer", nil, "v1")
+	dst.image("limit", "layer", nil, "v2")
+	file := filepath.Join(t.TempDir(), "mirror.json")
+	good, limit, bad := `{"from":"%[1]s/app","to":"%[2]s/app"}`, `{"from":"%[1]s/app","to":"%[2]s/limit","delete":true,"delete-share":0.5}`, `{"from":"%[1]s/app","to":"%[1]s/app/denied"}`
+	src.around(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "denied") {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	for _, c := range []struct {
+		syncs []string
+		want  int
+	}{{[]string{good, good}, exitOK}, {[]string{limit, good}, exitLimit}, {[]string{bad, limit, good}, exitFailed}, {[]string{limit, bad}, exitFailed}} {
+		text := fmt.Sprintf(`{"syncs":[`+strings.Join(c.syncs, ",")+`]}`, src.host, dst.host)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if status, _, stderr := mirror(t.Context(), "sync", "-config", file); status != c.want {
+			t.Errorf("%s: status %d, want %d: %s", text, status, c.want, stderr)
+		}
+	}
+}
+
 // TestAnInterruptedCopyGoesOn inside of a blob, where the first run has ended.
 func TestAnInterruptedCopyGoesOn(t *testing.T) {
 	src, dst := two(t)
@@ -410,7 +460,7 @@ func TestAnInterruptedCopyGoesOn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var read atomic.Int64
-	src.around = func(next http.Handler) http.Handler {
+	src.around(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			next.ServeHTTP(&counted{w, func(n int) {
 				if read.Add(int64(n)) > size/2 {
@@ -418,7 +468,7 @@ func TestAnInterruptedCopyGoesOn(t *testing.T) {
 				}
 			}}, r)
 		})
-	}
+	})
 	args := []string{"copy", "-part-size", fmt.Sprint(part), src.host + "/app:v1", dst.host + "/app"}
 	status, stdout, stderr := mirror(ctx, args...)
 	if status != exitInterrupted || stdout != "" || !strings.Contains(stderr, "interrupted; the same command goes on") {
@@ -463,35 +513,31 @@ func TestSignals(t *testing.T) {
 	}
 	src, dst := two(t) // after the build, whose cache is in a folder of the user's
 	src.image("app", "layer", nil, "v1")
-	var cmd *exec.Cmd
-	ended := make(chan struct{})
-	defer close(ended)
-	once := sync.Once{}
-	src.around = func(next http.Handler) http.Handler {
+	waits, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	src.around(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.Contains(r.URL.Path, "/blobs/") {
-				once.Do(func() { cmd.Process.Signal(os.Interrupt) })
-				select {
-				case <-r.Context().Done():
-				case <-ended:
-				}
-				return
+				once.Do(func() { close(waits) })
+				<-goOn
 			}
 			next.ServeHTTP(w, r)
 		})
-	}
-	cmd = exec.CommandContext(t.Context(), binary, "copy", src.host+"/app:v1", dst.host+"/app")
+	})
+	cmd := exec.CommandContext(t.Context(), binary, "copy", src.host+"/app:v1", dst.host+"/app")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-
-	err := cmd.Run()
-
+	err := cmd.Start()
+	if err == nil {
+		<-waits
+		err = errors.Join(cmd.Process.Signal(os.Interrupt), cmd.Wait())
+	}
+	close(goOn)
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitInterrupted || !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("%v: %s", err, stderr.String())
 	}
-	src.around = nil
 	out, err := exec.Command(binary, "copy", src.host+"/app:v1", dst.host+"/app").Output()
-	if err != nil || !strings.Contains(string(out), "1 manifests and 2 blobs") {
+	if err != nil || !strings.Contains(string(out), "1 manifest and 2 blobs") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -501,11 +547,11 @@ func TestEvery(t *testing.T) {
 	src.image("app", "layer", nil, "v1")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	rounds := 0
-	src.around = func(next http.Handler) http.Handler {
+	var rounds atomic.Int64
+	src.around(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "/tags/list") {
-				switch rounds++; rounds {
+				switch rounds.Add(1) {
 				case 2: // a round that fails does not end it
 					w.WriteHeader(http.StatusForbidden)
 					return
@@ -515,10 +561,10 @@ func TestEvery(t *testing.T) {
 			}
 			next.ServeHTTP(w, r)
 		})
-	}
+	})
 	status, stdout, stderr := mirror(ctx, "sync", "-every", "1ms", src.host+"/app", dst.host+"/app")
-	if status != exitInterrupted || rounds != 4 || strings.Count(stdout, "1 unchanged") < 1 || !strings.Contains(stderr, "403") {
-		t.Errorf("status %d, %d rounds: %s%s", status, rounds, stdout, stderr)
+	if status != exitInterrupted || rounds.Load() != 4 || strings.Count(stdout, "1 unchanged") < 1 || !strings.Contains(stderr, "403") {
+		t.Errorf("status %d, %d rounds: %s%s", status, rounds.Load(), stdout, stderr)
 	}
 }
 
@@ -568,6 +614,8 @@ func TestMistakes(t *testing.T) {
 		{"-mount-from", []string{"copy", "-mount-from", "A", one, to}},
 		{"at least 1", []string{"copy", "-requests", "0", one, to}},
 		{"at least 1", []string{"copy", "-part-size", "0", one, to}},
+		{"-realm", []string{"copy", "-realm", "auth.example", one, to}},
+		{"-allow", []string{"copy", "-allow", "storage.example", one, to}},
 		{"not defined: -delete", []string{"copy", "-delete", one, to}},
 		{"not defined: -tag", []string{"sync", "-tag", "v1", src.host + "/app", to}},
 		{"names one image", []string{"sync", one, to}},
@@ -612,6 +660,31 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+func TestReferences(t *testing.T) {
+	c := &command{plain: true, registries: map[string]*remote.Registry{}}
+	for text, want := range map[string]string{
+		"docker.io/alpine:3":                            "http docker.io/library/alpine:3",
+		"docker.io/team/app:3":                          "http docker.io/team/app:3",
+		"https://registry.example/a/b":                  "https registry.example/a/b",
+		"registry.example:5000/a:v1":                    "http registry.example:5000/a:v1",
+		"localhost":                                     "http localhost",
+		"[::1]:5000/a@" + string(digest.FromString("")): "http [::1]:5000/a@" + string(digest.FromString("")),
+	} {
+		r, err := parseReference(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		client := c.registry(r)
+		if got := client.Scheme + " " + r.String(); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+		if c.registry(r) != client {
+			t.Errorf("%s: a second client, which has to log in again", text)
+		}
+	}
+}
+
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"-h"}, {"copy", "-h"}, {"sync", "--help"}} {
 		stdout, stderr := succeed(t, args...)
@@ -629,11 +702,13 @@ func TestNoSecrets(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	seen := false
-	src.around = func(next http.Handler) http.Handler {
+	var seen atomic.Bool
+	src.around(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, password, ok := r.BasicAuth()
-			seen = seen || password == "canary"
+			if password == "canary" {
+				seen.Store(true)
+			}
 			switch {
 			case !ok:
 				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
@@ -645,10 +720,10 @@ func TestNoSecrets(t *testing.T) {
 				next.ServeHTTP(w, r)
 			}
 		})
-	}
+	})
 	for _, flag := range []string{"-json", "-json-events"} {
 		status, stdout, stderr := mirror(t.Context(), "copy", flag, src.host+"/app:v1", dst.host+"/app")
-		if status != exitFailed || !seen || strings.Contains(stdout+stderr, "canary") || strings.Contains(stdout+stderr, "signature") {
+		if status != exitFailed || !seen.Load() || strings.Contains(stdout+stderr, "canary") || strings.Contains(stdout+stderr, "signature") {
 			t.Errorf("status %d: %s%s", status, stdout, stderr)
 		}
 	}

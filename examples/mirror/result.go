@@ -98,6 +98,9 @@ func (c *command) tell(ctx context.Context, r result) {
 			fmt.Fprintf(c.stderr, "mirror: %s: %s\n", strings.TrimSpace(f.Repo+" "+f.Ref), f.Error)
 		}
 	}
+	if n := r.Sync; r.err == nil && n != nil && n.Unchanged+n.Created+n.Moved+n.Kept+n.Left == 0 {
+		fmt.Fprintf(c.stderr, "mirror: %s has no tags that are chosen\n", r.From)
+	}
 	_, told := errors.AsType[*replication.SyncError](r.err)
 	switch {
 	case ctx.Err() != nil && r.err != nil:
@@ -131,12 +134,19 @@ func (c *command) summary(r result) string {
 		add(n.Left, "%d of another type", n.Left)
 		add(n.Failures, "%d failed", n.Failures)
 	}
-	add(manifests.Sent+blobs.Sent, "%d manifests and %d blobs of %s %s", manifests.Sent, blobs.Sent, size(manifests.Bytes+blobs.Bytes), c.would("sent"))
-	add(blobs.Mounted, "%d blobs %s", blobs.Mounted, c.would("mounted"))
+	add(manifests.Sent+blobs.Sent, "%s and %s of %s %s", count(manifests.Sent, "manifest"), count(blobs.Sent, "blob"), size(manifests.Bytes+blobs.Bytes), c.would("sent"))
+	add(blobs.Mounted, "%s %s", count(blobs.Mounted, "blob"), c.would("mounted"))
 	if manifests.Sent+blobs.Sent+blobs.Mounted == 0 {
 		add(1, "nothing to send")
 	}
 	return fmt.Sprintf("%s to %s: %s", r.From, r.To, strings.Join(parts, ", "))
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprint(n, " ", what)
 }
 
 // writeJSON prints the result of a copy, or the list of those of syncs.
