@@ -10,7 +10,7 @@
 // to get before it, and http:// before a host says how it is spoken to. What the target has
 // is not sent again, and what a target shows is complete: a run may be ended at any time, and
 // the next one goes on where it was, inside of long blobs too. Credentials are those of
-// docker login. Registries with a certificate of your own: SSL_CERT_FILE names a file with it.
+// docker login. HTTPS_PROXY names a proxy; SSL_CERT_FILE a file with a certificate of your own.
 //
 // The result is on standard output: a line, with -json a document, with -json-events
 // also a line for each step. Errors and progress are on standard error.
@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -207,7 +208,7 @@ func (c *command) registry(r reference) *remote.Registry {
 	if c.registries[key] == nil {
 		c.registries[key] = &remote.Registry{
 			Host: r.host, Scheme: r.scheme, Credential: c.credentials, Realms: c.realms, Allow: c.allow,
-			Parallel: c.requests, UserAgent: "wharfage-mirror",
+			Parallel: c.requests, UserAgent: "wharfage-mirror", Proxy: http.ProxyFromEnvironment,
 		}
 	}
 	return c.registries[key]
