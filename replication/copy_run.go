@@ -76,6 +76,12 @@ func (r *run) fail(op string, side Side, object string, err error) error {
 	if side == SideSource {
 		repo = r.from
 	}
+	switch e := err.(type) { // of the side itself, which says the same again
+	case *manifest.Error:
+		err = e.Err
+	case *blob.Error:
+		err = e.Err
+	}
 	return &Error{Op: op, Side: side, Repo: repo, Object: object, Err: err}
 }
 

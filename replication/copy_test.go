@@ -63,6 +63,27 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// TestOneMoreReferrer costs what it is, and the comparison.
+func TestOneMoreReferrer(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	image := src.signed(from, 1000, "v1")
+	var copier replication.Copier
+	o := replication.CopyOptions{Referrers: 1}
+	if _, err := copier.Copy(ctx, src.source(), from, "v1", dst.target(), to, o); err != nil {
+		t.Fatal(err)
+	}
+	src.referrer(from, image, "a/signature", "one more")
+	p := &tap{}
+	if _, err := copier.Copy(ctx, p.source(src.source()), from, "v1", p.target(dst, true), to, o); err != nil {
+		t.Fatal(err)
+	}
+	// Tags, the image and lists; GET and PUT the referrer; its blob, and its config that is there.
+	if want := 2 + 1 + 2 + 2 + 3 + 1; p.total > want {
+		t.Errorf("%d requests, want at most %d: %v", p.total, want, p.requests)
+	}
+	src.same(from, dst, to)
+}
+
 // TestUpdateAsks: one of 20 children has changed, so asking for the others pays.
 func TestUpdateAsks(t *testing.T) {
 	src, dst := newRegistry(t), newRegistry(t)
@@ -545,6 +566,33 @@ func TestDryRunChangesNothing(t *testing.T) {
 	if err != nil || dry.Blobs != wet.Blobs || dry.Manifests != wet.Manifests || wet.Blobs.Present != 1 {
 		t.Errorf("dry %+v, wet %+v, %v", dry, wet, err)
 	}
+}
+
+// TestDryRunIsNotForOthers: a copy beside a dry run transfers all the same.
+func TestDryRunIsNotForOthers(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	src.platforms(from, 2, 3, "v1")
+	var copier replication.Copier
+	wet := false
+	_, err := copier.Copy(ctx, src.source(), from, "v1", dst.target(), to, replication.CopyOptions{DryRun: true, OnEvent: func(e replication.Event) {
+		if e.Total.Done < e.Total.Objects-1 || e.Total.Done < 6 || wet {
+			return
+		}
+		wet = true
+		// From within an event only to be sure of the moment; the dry run holds nothing.
+		done := make(chan error)
+		go func() {
+			_, err := copier.Copy(ctx, src.source(), from, "v1", dst.target(), to, replication.CopyOptions{})
+			done <- err
+		}()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}})
+	if err != nil || !wet {
+		t.Fatal(err, wet)
+	}
+	src.same(from, dst, to)
 }
 
 // TestVerify finds what the shortcut believes.

@@ -20,7 +20,7 @@ func (r *run) upload(ctx context.Context, in *content) error {
 		return err
 	}
 	old := u.Size > 0
-	for {
+	for again := true; ; again = false {
 		if u.ID == "" {
 			if u, err = r.beginUpload(ctx, in); err != nil {
 				return err
@@ -28,11 +28,12 @@ func (r *run) upload(ctx context.Context, in *content) error {
 		}
 		err = r.sendParts(ctx, in, u)
 		u = blob.Upload{}
-		again := errors.Is(err, blob.ErrConflict) || errors.Is(err, blob.ErrUploadNotFound) || errors.Is(err, blob.ErrDigest)
-		if err == nil || !old || !again {
+		// Once more from the start, if what an earlier process has sent was wrong, or if
+		// the session is lost: as distribution loses one that was cut off in a part.
+		lost := errors.Is(err, blob.ErrConflict) || errors.Is(err, blob.ErrUploadNotFound)
+		if !again || !lost && !(old && errors.Is(err, blob.ErrDigest)) {
 			break
 		}
-		old = false // what an earlier process has sent is lost, or was wrong: once more, from the start
 	}
 	if errors.Is(err, blob.ErrDigest) {
 		err = &Error{Op: "read blob", Side: SideSource, Repo: r.from, Object: string(in.desc.Digest), Err: fmt.Errorf("%w: %w", ErrContent, err)}

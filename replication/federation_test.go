@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -26,6 +27,7 @@ import (
 // federation is some registries, each of which may replicate to any other.
 type federation struct {
 	testing.TB
+	mu      sync.Mutex // of members
 	members map[replication.Registry]*member
 	// link is asked before anything is written over a link; nil means that all work.
 	link  func(from, to replication.Registry) error
@@ -52,6 +54,8 @@ func newFederation(t testing.TB) *federation {
 }
 
 func (f *federation) member(name replication.Registry) *member {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	m := f.members[name]
 	if m != nil {
 		return m
@@ -200,7 +204,10 @@ func (f *federation) settle() {
 	f.Helper()
 	for range 10 {
 		before := 0
-		for _, m := range f.members {
+		f.mu.Lock()
+		members := slices.Collect(maps.Values(f.members))
+		f.mu.Unlock()
+		for _, m := range members {
 			m.enqueue()
 			for e := range m.r.Queue.Entries(f.Context(), replication.EntryFilter{State: replication.StateWaiting}, 0) {
 				_ = e

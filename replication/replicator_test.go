@@ -155,8 +155,11 @@ func TestWhatChangesMeanwhileIsDoneAgain(t *testing.T) {
 			f, from, to := twins(t)
 			once := false
 			f.link = func(_, _ replication.Registry) error {
-				if !once && len(to.came) > 1 { // blobs are there, and the manifest is on its way
-					once = true
+				to.mu.Lock()
+				now := !once && len(to.came) > 1 // blobs are there, and the manifest is on its way
+				once = once || now
+				to.mu.Unlock()
+				if now {
 					change(from)
 					f.settle()
 				}
@@ -298,14 +301,10 @@ func TestWhatFailsIsTriedAgain(t *testing.T) {
 func TestLongJobsKeepTheirLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, from, _ := twins(t)
-		var long time.Duration
-		calls := 0
 		f.link = func(_, _ replication.Registry) error {
-			time.Sleep(long)
-			calls++
+			time.Sleep(10 * time.Minute)
 			return nil
 		}
-		long = 10 * time.Minute
 		from.push("r", "a", "", "v1")
 		from.enqueue()
 		ended := make(chan error)

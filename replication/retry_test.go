@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/blob/memblob"
 	"github.com/wharfage/wharfage/replication"
 )
 
@@ -211,7 +212,10 @@ func TestJournal(t *testing.T) {
 			}
 			kill, cancel := context.WithCancel(ctx)
 			p := &tap{after: dst.complete}
-			left := 1 + part + r.IntN(part)
+			left := 1 + r.IntN(3*part)
+			if runs == 0 {
+				left = part / 2 // before anything of it is kept
+			}
 			p.flow = func(n int) int {
 				read += n
 				if left -= n; left < 0 {
@@ -293,6 +297,37 @@ func TestJournalOfOthers(t *testing.T) {
 			}
 			src.same(from, dst, to)
 		})
+	}
+}
+
+// losesSession loses the session at the second part, once or for ever.
+type losesSession struct {
+	*memblob.Store
+	parts *int
+	most  int
+}
+
+func (s losesSession) Append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Upload, error) {
+	if *s.parts++; *s.parts > 1 && *s.parts <= s.most {
+		return u, blob.ErrConflict
+	}
+	return s.Store.Append(ctx, u, r)
+}
+
+func TestASessionThatIsLostBeginsAgainOnce(t *testing.T) {
+	for most, want := range map[int]error{2: nil, 1 << 30: blob.ErrConflict} {
+		src, dst := newRegistry(t), newRegistry(t)
+		src.image(from, []string{strings.Repeat("0123456789abcdef", 640)}, "v1")
+		target, parts := dst.target(), 0
+		target.Blobs = losesSession{dst.blobs, &parts, most}
+		copier := replication.Copier{PartSize: 1 << 10, Journal: replication.DirJournal(t.TempDir())}
+		_, err := copier.Copy(ctx, src.source(), from, "v1", target, to, replication.CopyOptions{})
+		if !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("lost until part %d: %v, want %v", most, err, want)
+		}
+		if want == nil {
+			src.same(from, dst, to)
+		}
 	}
 }
 

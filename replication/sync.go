@@ -40,7 +40,31 @@ type SyncOptions struct {
 	Untagged bool
 
 	Delete SyncDelete
+
+	// OnChange is told, one at a time, what became of tags, and of images that were deleted;
+	// with DryRun what would. It must not call the Copier.
+	OnChange func(SyncChange)
 }
+
+// SyncChange is what a Sync has done to one tag or image of the target.
+type SyncChange struct {
+	Kind ChangeKind    `json:"kind"`
+	Repo string        `json:"repository"`
+	Ref  string        `json:"ref"`            // a tag, or the digest of an image that was deleted by it
+	From digest.Digest `json:"from,omitempty"` // "" is nothing, or what was not looked at
+	To   digest.Digest `json:"to,omitempty"`   // "" is nothing
+}
+
+// ChangeKind is what has happened to a tag.
+type ChangeKind string
+
+// The kinds.
+const (
+	TagCreated ChangeKind = "created"
+	TagMoved   ChangeKind = "moved"
+	TagKept    ChangeKind = "kept" // immutable: it is From, not To
+	TagDeleted ChangeKind = "deleted"
+)
 
 // SyncDelete says what a Sync deletes: nothing, unless asked for. It does so at its end, if
 // nothing has failed.
@@ -431,14 +455,23 @@ func (y *syncer) tag(ctx context.Context, repo *run, o CopyOptions, a manifest.T
 		y.failure(repo.from, a.Name, err)
 	case len(r.result.Kept) > 0:
 		n.Kept++
+		y.changed(TagKept, r.to, a.Name, have, r.result.Root.Digest)
 	case have == "":
 		n.Created++
+		y.changed(TagCreated, r.to, a.Name, "", r.result.Root.Digest)
 	case have == root || have == r.result.Root.Digest:
 		n.Unchanged++
 	default:
 		n.Moved++
+		y.changed(TagMoved, r.to, a.Name, have, r.result.Root.Digest)
 	}
 	return nil
+}
+
+func (y *syncer) changed(kind ChangeKind, repo, ref string, from, to digest.Digest) {
+	if y.o.OnChange != nil {
+		y.o.OnChange(SyncChange{kind, repo, ref, from, to})
+	}
 }
 
 // manifests copies what has no tag, and finds what the source does not have.
@@ -541,8 +574,10 @@ func (y *syncer) delete(ctx context.Context) error {
 				y.failure(d.repo, d.tag+string(d.dgst), err)
 			case d.tag != "":
 				y.report.Deleted++
+				y.changed(TagDeleted, d.repo, d.tag, d.dgst, "")
 			default:
 				y.report.DeletedImages++
+				y.changed(TagDeleted, d.repo, string(d.dgst), d.dgst, "")
 			}
 		}
 		if len(conflicts) == len(left) { // listed by what stays

@@ -130,7 +130,16 @@ func TestSyncDeletesOnlyWhenAsked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			src, dst := fill()
+			var deleted []string
+			c.o.OnChange = func(change replication.SyncChange) {
+				if change.Kind == replication.TagDeleted && change.Repo == to {
+					deleted = append(deleted, change.Ref)
+				}
+			}
 			got, err := new(replication.Copier).Sync(ctx, src.source(), dst.target(), c.o)
+			if len(deleted) != got.Deleted || got.Deleted == 3 && strings.Join(deleted, " ") != "v7 v8 v9" {
+				t.Errorf("told of %q, and %d were deleted", deleted, got.Deleted)
+			}
 			if !errors.Is(err, c.err) {
 				t.Errorf("error %v, want %v", err, c.err)
 			}
@@ -175,6 +184,25 @@ func TestSyncGoesOnAfterFailures(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	dst.complete()
+}
+
+// TestSyncTellsOfChanges: by their tags, dry as for real.
+func TestSyncTellsOfChanges(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	old := dst.image(to, []string{"old"}, "moved")
+	image := src.image(to, []string{"a"}, "created", "moved", "same")
+	dst.image(to, []string{"a"}, "same")
+	for _, dry := range []bool{true, false} {
+		got := map[string]replication.SyncChange{}
+		syncAll(t, src.source(), dst.target(), replication.SyncOptions{
+			CopyOptions: replication.CopyOptions{DryRun: dry},
+			OnChange:    func(c replication.SyncChange) { got[c.Ref] = c },
+		})
+		if len(got) != 2 || got["created"] != (replication.SyncChange{Kind: replication.TagCreated, Repo: to, Ref: "created", To: image.Digest}) ||
+			got["moved"] != (replication.SyncChange{Kind: replication.TagMoved, Repo: to, Ref: "moved", From: old.Digest, To: image.Digest}) {
+			t.Errorf("dry %v: %+v", dry, got)
+		}
+	}
 }
 
 func TestSyncChooses(t *testing.T) {

@@ -52,6 +52,13 @@
 // nothing new, and x is how many times as long as the first row it took. TestCopyRequests
 // holds the first row to its number of requests.
 //
+// # Graph
+//
+//	go test -run '^$' -bench GraphExport -benchtime 1x ./examples/bench
+//
+// The graph of a subject with 100,000 referrers as text, out of boltstore and pgstore:
+// the most memory that the process has meanwhile.
+//
 // # Storage
 //
 //	go test -run '^$' -bench Storage -timeout 1h ./examples/bench

@@ -27,6 +27,7 @@ import (
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/blob/dirblob"
+	"github.com/wharfage/wharfage/examples/store/pgstore/pgtest"
 	"github.com/wharfage/wharfage/manifest/memmanifest"
 )
 
@@ -139,7 +140,7 @@ const addrEnv = "WHARFAGE_BENCH_ADDR"
 func TestMain(m *testing.M) {
 	name := os.Getenv(serverEnv)
 	if name == "" {
-		code := m.Run()
+		code := pgtest.Main(m)
 		removeRegistry()
 		os.Exit(code)
 	}

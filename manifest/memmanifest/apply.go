@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wharfage/wharfage/manifest"
 )
@@ -42,7 +41,7 @@ func (s *Store) Apply(ctx context.Context, repo string, c manifest.Change) error
 		r.put(rec)
 	}
 	for key, at := range p.touched {
-		if e, found := r.manifests.get(string(key)); found {
+		if e, found := r.manifests.get(string(key)); found && *e.touched.Load() != at {
 			e.touched.Store(&at)
 		}
 	}
@@ -200,7 +199,8 @@ func (r *repository) changed(seen manifest.Seen) error {
 			return &manifest.ConflictError{Digest: seen.Digest, Tag: tag}
 		}
 	}
-	if since := e.rec.ClassSince(); !since.Equal(seen.Since) {
+	rec := e.listed()
+	if since := rec.ClassSince(); !since.Equal(seen.Since) {
 		return &manifest.ConflictError{Digest: seen.Digest, Since: since}
 	}
 	return nil
@@ -212,14 +212,14 @@ func (p *plan) subjectOf(dgst digest.Digest) digest.Digest {
 		return rec.Subject
 	}
 	e, _ := p.r.manifests.get(string(dgst))
-	return e.rec.Subject
+	return e.subject
 }
 
 // archived tells whether a manifest is in the archive after Classes.
 func (p *plan) archived(dgst digest.Digest) bool {
 	class, moved := p.class[dgst]
 	if e, found := p.r.manifests.get(string(dgst)); found && !moved {
-		class = e.rec.StorageClass
+		class = e.class()
 	}
 	return class == manifest.Archive
 }
@@ -265,18 +265,14 @@ func (p *plan) parentOf(dgst digest.Digest, skip func(digest.Digest) bool) (dige
 
 // put adds a manifest that is not there.
 func (r *repository) put(rec manifest.Record) {
-	rec.Desc = ocispec.Descriptor{
-		MediaType: rec.Desc.MediaType, Digest: rec.Desc.Digest, Size: rec.Desc.Size,
-		ArtifactType: rec.Desc.ArtifactType, Annotations: rec.Desc.Annotations,
-	}
-	e := &entry{rec: rec}
-	key := string(rec.Desc.Digest)
+	e := newEntry(&rec)
+	key := string(e.digest)
 	r.manifests.set(key, e)
 	r.list(e)
-	for _, d := range rec.Blobs {
+	for _, d := range e.blobs {
 		r.blobs[d]++
 	}
-	for _, d := range rec.Manifests {
+	for _, d := range e.manifests {
 		if r.parents[d] == nil {
 			r.parents[d] = new(ordered[struct{}])
 		}
@@ -286,41 +282,30 @@ func (r *repository) put(rec manifest.Record) {
 
 // list notes e with its subject, if it has one.
 func (r *repository) list(e *entry) {
-	rec, key := &e.rec, string(e.rec.Desc.Digest)
-	if rec.Subject == "" {
+	if e.subject == "" {
 		return
 	}
-	sub := r.subjects[rec.Subject]
+	sub := r.subjects[e.subject]
 	if sub == nil {
-		sub = &subject{byType: map[string]*ordered[referrer]{}}
-		r.subjects[rec.Subject] = sub
+		sub = &subject{byType: map[string]*ordered[*entry]{}}
+		r.subjects[e.subject] = sub
 	}
-	ref := referrer{e, manifest.NewReferrerJSON(rec.Desc).JSON}
-	sub.all.set(key, ref)
-	typ := rec.Desc.ArtifactType
-	if sub.byType[typ] == nil {
-		sub.byType[typ] = new(ordered[referrer])
+	sub.all.set(string(e.digest), e)
+	if sub.byType[e.artifactType] == nil {
+		sub.byType[e.artifactType] = new(ordered[*entry])
 	}
-	sub.byType[typ].set(key, ref)
+	sub.byType[e.artifactType].set(string(e.digest), e)
 }
 
 // reclass moves a manifest that is there to a storage class. Readers may hold
 // its entry, which stays as it was.
 func (r *repository) reclass(m manifest.ClassMove, at time.Time) {
 	e, _ := r.manifests.get(string(m.Digest))
-	if e.rec.StorageClass == m.To {
+	if e.class() == m.To {
 		return
 	}
-	touched := e.touched.Load()
-	e = &entry{rec: e.rec, tags: e.tags}
-	e.touched.Store(touched)
-	e.rec.StorageClass = m.To
-	if m.To == manifest.Archive {
-		e.rec.ArchivedAt = at
-	} else {
-		e.rec.RestoredAt = at
-	}
-	r.manifests.set(string(m.Digest), e)
+	e = e.to(m.To, at)
+	r.manifests.set(string(e.digest), e)
 	r.list(e)
 }
 
@@ -335,25 +320,25 @@ func (r *repository) remove(dgst digest.Digest) {
 	for tag := range e.tags.after("") {
 		r.tags.delete(tag)
 	}
-	for _, d := range e.rec.Blobs {
+	for _, d := range e.blobs {
 		if r.blobs[d]--; r.blobs[d] == 0 {
 			delete(r.blobs, d)
 		}
 	}
-	for _, d := range e.rec.Manifests {
+	for _, d := range e.manifests {
 		if parents := r.parents[d]; parents != nil { // nil for a child that the record names twice
 			if parents.delete(key); parents.len() == 0 {
 				delete(r.parents, d)
 			}
 		}
 	}
-	if sub := r.subjects[e.rec.Subject]; sub != nil {
-		typ := e.rec.Desc.ArtifactType
+	if sub := r.subjects[e.subject]; sub != nil {
+		typ := e.artifactType
 		if sub.byType[typ].delete(key); sub.byType[typ].len() == 0 {
 			delete(sub.byType, typ)
 		}
 		if sub.all.delete(key); sub.all.len() == 0 {
-			delete(r.subjects, e.rec.Subject)
+			delete(r.subjects, e.subject)
 		}
 	}
 }

@@ -10,11 +10,8 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -79,22 +76,10 @@ type repository struct {
 	subjects  map[digest.Digest]*subject
 }
 
-type entry struct {
-	rec     manifest.Record // never changes; without TouchedAt
-	tags    ordered[struct{}]
-	touched atomic.Pointer[time.Time]
-}
-
-// referrer is an entry and what a list shows of it.
-type referrer struct {
-	*entry
-	json string
-}
-
 // subject holds the referrers of one digest.
 type subject struct {
-	all    ordered[referrer]
-	byType map[string]*ordered[referrer]
+	all    ordered[*entry]
+	byType map[string]*ordered[*entry]
 }
 
 // acquire makes the caller the owner of a repository, which is made if there is
@@ -174,7 +159,7 @@ func (s *Store) Get(ctx context.Context, repo string, dgst digest.Digest) (manif
 		return manifest.Record{}, &manifest.Error{Op: "get", Repo: repo, Object: string(dgst), Err: manifest.ErrNotFound}
 	}
 	rec := e.listed()
-	rec.Raw = bytes.Clone(e.rec.Raw)
+	rec.Raw = bytes.Clone(e.raw)
 	return rec, nil
 }
 
@@ -195,8 +180,7 @@ func (s *Store) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([
 	s.read(repo, func(r *repository) {
 		for i, d := range dgsts {
 			if e, found := r.manifests.get(string(d)); found {
-				out[i] = e.rec.Desc
-				out[i].Annotations = nil
+				out[i] = e.stat()
 			}
 		}
 	})
@@ -237,23 +221,6 @@ func (s *Store) Count(ctx context.Context, repo string, dgst digest.Digest) (man
 	return manifests, tags, nil
 }
 
-// listed returns a copy of the record for a caller, without Raw.
-func (e *entry) listed() manifest.Record {
-	rec := e.rec
-	rec.TouchedAt = *e.touched.Load()
-	rec.Desc = e.descriptor()
-	rec.Raw = nil
-	rec.Manifests = slices.Clone(rec.Manifests)
-	rec.Blobs = slices.Clone(rec.Blobs)
-	return rec
-}
-
-func (e *entry) descriptor() ocispec.Descriptor {
-	desc := e.rec.Desc
-	desc.Annotations = maps.Clone(desc.Annotations)
-	return desc
-}
-
 // Manifests implements [manifest.Reader].
 func (s *Store) Manifests(ctx context.Context, repo string, after digest.Digest) iter.Seq2[manifest.Record, error] {
 	return list(ctx, string(after), func(f func(*ordered[*entry])) {
@@ -280,18 +247,18 @@ func (s *Store) Repos(ctx context.Context, after string) iter.Seq2[string, error
 // Referrers implements referrers.Index. The cost of a listing follows what it
 // yields, with an artifactType too.
 func (s *Store) Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string, after digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
-	return referrers(ctx, s, repo, subject, artifactType, after, func(_ string, r referrer) ocispec.Descriptor { return r.descriptor() })
+	return referrers(ctx, s, repo, subject, artifactType, after, func(_ string, e *entry) ocispec.Descriptor { return e.descriptor() })
 }
 
 // ReferrersJSON implements referrers.JSONIndex.
 func (s *Store) ReferrersJSON(ctx context.Context, repo string, subject digest.Digest, artifactType string, after digest.Digest) iter.Seq2[manifest.ReferrerJSON, error] {
-	return referrers(ctx, s, repo, subject, artifactType, after, func(key string, r referrer) manifest.ReferrerJSON {
-		return manifest.ReferrerJSON{Digest: digest.Digest(key), JSON: r.json}
+	return referrers(ctx, s, repo, subject, artifactType, after, func(key string, e *entry) manifest.ReferrerJSON {
+		return manifest.ReferrerJSON{Digest: digest.Digest(key), JSON: e.json}
 	})
 }
 
-func referrers[T any](ctx context.Context, s *Store, repo string, subject digest.Digest, artifactType string, after digest.Digest, out func(string, referrer) T) iter.Seq2[T, error] {
-	return list(ctx, string(after), func(f func(*ordered[referrer])) {
+func referrers[T any](ctx context.Context, s *Store, repo string, subject digest.Digest, artifactType string, after digest.Digest, out func(string, *entry) T) iter.Seq2[T, error] {
+	return list(ctx, string(after), func(f func(*ordered[*entry])) {
 		s.read(repo, func(r *repository) {
 			switch sub := r.subjects[subject]; {
 			case sub == nil:

@@ -156,6 +156,9 @@ func TestBadUpstream(t *testing.T) {
 		"says that it is shorter": {false, 1, func(ctx context.Context, content []byte, _ int, off int64, _ int) (io.ReadCloser, blob.Info, error) {
 			return body(ctx, content[off:], io.EOF, len(content)-1)
 		}},
+		"says that it is empty": {false, 1, func(ctx context.Context, content []byte, _ int, off int64, _ int) (io.ReadCloser, blob.Info, error) {
+			return body(ctx, content[off:], io.EOF, 0)
+		}},
 		"changes its size": {false, 2, func(ctx context.Context, content []byte, at int, off int64, call int) (io.ReadCloser, blob.Info, error) {
 			return body(ctx, content[off:at], errReset, len(content)+call)
 		}},
@@ -359,6 +362,32 @@ func TestFullStore(t *testing.T) {
 	w.blobs[desc.Digest] = content
 	if status, got, err := w.download(desc.Digest); err == nil && status == 200 || len(got) >= len(content) {
 		t.Errorf("bad bytes: %d %v", status, err)
+	}
+}
+
+// lateStore gets a blob just after it was asked for it.
+type lateStore struct {
+	blob.Store
+	once    *sync.Once
+	content []byte
+}
+
+func (s lateStore) Open(ctx context.Context, repo string, dgst digest.Digest, off, n int64) (io.ReadCloser, blob.Info, error) {
+	body, info, err := s.Store.Open(ctx, repo, dgst, off, n)
+	s.once.Do(func() {
+		blob.Put(ctx, s.Store, repo, ocispec.Descriptor{Digest: dgst, Size: int64(len(s.content))}, bytes.NewReader(s.content))
+	})
+	return body, info, err
+}
+
+// TestStoredMeanwhile: who just missed the end of a transfer does not begin another.
+func TestStoredMeanwhile(t *testing.T) {
+	content := pattern(1000, 1)
+	w := newWorld(t, func(c *pullthrough.Cache) { c.Blobs = lateStore{c.Blobs, new(sync.Once), content} })
+	desc := w.blob(content)
+	w.want(t, "app/blobs/"+string(desc.Digest), 200, content)
+	if w.count("open") != 0 {
+		t.Error("upstream was asked")
 	}
 }
 

@@ -189,8 +189,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// BenchmarkHerd is a herd before an image of 256 MiB. "direct" is as many clients that each
-// pull it from upstream, whose sending is free here.
+// BenchmarkHerd is a herd before an image of 256 MiB; its bytes are those of all clients.
 func BenchmarkHerd(b *testing.B) {
 	const size = 256 << 20
 	b.SetBytes(size * int64(*herdClients))

@@ -62,6 +62,8 @@ func (e *StatusError) Unwrap() []error {
 		return []error{replication.ErrDenied}
 	case e.Status == http.StatusPreconditionFailed:
 		return []error{manifest.ErrConflict}
+	case e.Code == "TAG_INVALID": // as ECR says of an immutable tag
+		return []error{manifest.ErrTagImmutable, manifest.ErrRefused}
 	case e.Code == "DENIED":
 		return []error{replication.ErrDenied, manifest.ErrRefused}
 	case e.Code == "MANIFEST_BLOB_UNKNOWN":
