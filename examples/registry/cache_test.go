@@ -45,6 +45,9 @@ func TestTheServerIsACache(t *testing.T) {
 			if _, page := c.get("/ui/repo/hub/team/app"); !strings.Contains(page, a.addr+"/team/app") {
 				t.Error("the page does not say what it is a cache of")
 			}
+			if resp, all := c.get("/v2/_catalog"); resp.StatusCode != http.StatusOK || !strings.Contains(all, `"hub/team/app"`) {
+				t.Errorf("the catalog: %s %s", resp.Status, all)
+			}
 			a.down()
 			if w := pull(); !strings.Contains(w, "299") {
 				t.Errorf("Warning %q while upstream is down", w)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,8 +38,8 @@ func (s *showcase) scanned(repo string, dgst digest.Digest) (status scan.Status)
 func TestImagesAreScannedOnPush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShowcase(t)
-		told := 0
-		s.handler.OnCommit = func(context.Context, manifest.Event) { told++ }
+		var told atomic.Int32
+		s.handler.OnCommit = func(context.Context, manifest.Event) { told.Add(1) }
 		m := newMetrics()
 		x := newScanning(configuration(scan.OnPush, scan.Basic), s.handler, m)
 		ctx, stop := context.WithCancel(t.Context())
@@ -61,7 +62,7 @@ func TestImagesAreScannedOnPush(t *testing.T) {
 		if got := s.scanned("other", other); got != "" {
 			t.Errorf("scan of what is not to be scanned: %q", got)
 		}
-		if told != 3 {
+		if told := told.Load(); told != 3 {
 			t.Errorf("OnCommit was told of %d changes, want those of two pushes and one result", told)
 		}
 		if want := `registry_scans_total{status="UNSUPPORTED_IMAGE"} 1`; !strings.Contains(text(m), want) {
