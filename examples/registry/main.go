@@ -18,10 +18,10 @@
 //	registry collect -data DIR -dry-run     what a collection would remove
 //	registry check -data DIR -bytes         verify what is stored
 //	registry repository set -data DIR -settings FILE NAME   change settings of a repository; also create, get, delete and list
-//	registry jobs list -data DIR            copies that wait or have failed; also replay, discard, pause and resume
+//	registry jobs list -server http://ADMIN copies that wait or have failed; also replay, discard, pause and resume, and -data
 //
 // A server that runs collects by itself. With -data no other command can be run
-// beside a server, since it holds the folder.
+// beside a server, since it holds the folder; jobs asks the server's -admin address.
 package main
 
 import (

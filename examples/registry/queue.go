@@ -1,20 +1,25 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/wharfage/wharfage/replication"
 )
 
 // jobsOf is the command that looks after jobs of replication: list, replay,
-// discard, pause and resume.
+// discard, pause and resume; by a server, or, where none runs, by itself.
 func jobsOf(ctx context.Context, args []string) error {
 	const verbs = "list, replay, discard, pause or resume"
 	if len(args) == 0 {
@@ -32,12 +37,16 @@ func jobsOf(ctx context.Context, args []string) error {
 	default:
 		return fmt.Errorf("no %q: %s", verb, verbs)
 	}
+	server := f.String("server", "", "`URL` of a server that runs: its -admin address, instead of where things are kept")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 	x.args = f.Args()
 	if err := x.check(verb); err != nil {
 		return err
+	}
+	if *server != "" {
+		return x.ask(ctx, *server, verb)
 	}
 	where.replicator = new(replication.Replicator) // for the queue on PostgreSQL, which does nothing here
 	store, err := where.openExisting(ctx, false)
@@ -89,6 +98,8 @@ func (x *jobsCommand) check(verb string) error {
 		if len(x.args) == 0 {
 			return errors.New("say which destination, as ACCOUNT/REGION")
 		}
+	default:
+		return fmt.Errorf("no %q", verb)
 	}
 	return nil
 }
@@ -159,4 +170,55 @@ func (x *jobsCommand) list(ctx context.Context) error {
 		fmt.Fprintln(x.w, to, "is paused")
 	}
 	return nil
+}
+
+// ask has a server do it, whose jobsHandler answers.
+func (x *jobsCommand) ask(ctx context.Context, server, verb string) error {
+	q := url.Values{"arg": x.args, "state": {x.state}, "repository": {x.filter.Repo}, "json": {strconv.FormatBool(x.json)}, "all": {strconv.FormatBool(x.all)}}
+	method := http.MethodPost
+	if verb == "list" {
+		method = http.MethodGet
+	}
+	r, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(server, "/")+"/jobs/"+verb+"?"+q.Encode(), nil)
+	if err != nil {
+		return fmt.Errorf("-server: want http://HOST:PORT: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
+		return fmt.Errorf("-server %s: %s: %s", server, resp.Status, strings.TrimSpace(string(why)))
+	}
+	_, err = io.Copy(x.w, resp.Body)
+	return err
+}
+
+// jobsHandler does what the command asks for, below /jobs/. Pages of other
+// origins cannot have a browser ask it.
+func jobsHandler(queue replication.Board) http.Handler {
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		verb, q := strings.TrimPrefix(r.URL.Path, "/jobs/"), r.URL.Query()
+		var out bytes.Buffer
+		x := jobsCommand{queue: queue, w: &out, args: q["arg"], state: q.Get("state"), filter: replication.EntryFilter{Repo: q.Get("repository")},
+			json: q.Get("json") == "true", all: q.Get("all") == "true"}
+		status, err := http.StatusBadRequest, x.check(verb)
+		switch {
+		case err != nil:
+		case r.Method != http.MethodPost && (verb != "list" || r.Method != http.MethodGet):
+			status, err = http.StatusMethodNotAllowed, errors.New("want a POST")
+		default:
+			status, err = http.StatusInternalServerError, x.run(r.Context(), verb, time.Now())
+			if errors.Is(err, replication.ErrNoJob) {
+				status = http.StatusNotFound
+			}
+		}
+		if err != nil {
+			http.Error(w, err.Error(), status)
+			return
+		}
+		w.Write(out.Bytes())
+	}))
 }

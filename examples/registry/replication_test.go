@@ -382,8 +382,8 @@ func TestTheJobsCommand(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			args := where(t)
-			a, b := newSite(t, args...), newSite(t)
+			args, admin := where(t), free(t)
+			a, b := newSite(t, append(args, "-admin", admin)...), newSite(t)
 			a.config = copying(here, there, b.addr)
 			a.config = strings.Replace(a.config, `"sources"`, `"attempts": 1, "sources"`, 1)
 			a.up()
@@ -419,15 +419,43 @@ func TestTheJobsCommand(t *testing.T) {
 			if out := run("replay", "-all"); out != "1 jobs\n" {
 				t.Errorf("replay: %s", out)
 			}
+			waiting := run("list")
 			b.up()
 			a.up()
+			asked := func(verb string, more ...string) string {
+				t.Helper()
+				return captured(t, func() error {
+					return jobsOf(t.Context(), append([]string{verb, "-server", "http://" + admin}, more...))
+				})
+			}
+			if out := asked("list"); out != waiting {
+				t.Errorf("list by the server: %s, want %s", out, waiting)
+			}
 			a.push("team/app", "v3", "three") // waits behind the other one
 			if out := b.names("team/app", "v1"); out != "" {
 				t.Error("a destination that is paused gets a copy")
 			}
-			a.down()
-			run("resume", "111122223333/us-east-1")
-			a.up()
+			for path, want := range map[string]int{"pause": http.StatusBadRequest, "replay?arg=none": http.StatusNotFound, "stop": http.StatusBadRequest} {
+				resp, err := http.Post("http://"+admin+"/jobs/"+path, "", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if resp.StatusCode != want {
+					t.Errorf("%s: %s, want %d", path, resp.Status, want)
+				}
+			}
+			foreign, _ := http.NewRequest("POST", "http://"+admin+"/jobs/discard?all=true", nil)
+			foreign.Header.Set("Sec-Fetch-Site", "cross-site")
+			resp, err := http.DefaultClient.Do(foreign)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusForbidden || status(t, "http://"+admin+"/jobs/discard?all=true") != http.StatusMethodNotAllowed || status(t, "http://"+a.addr+"/jobs/list") != http.StatusNotFound {
+				t.Errorf("%s for a page elsewhere, or jobs at the address of the registry", resp.Status)
+			}
+			asked("resume", "111122223333/us-east-1")
 			a.until("it is copied", func() bool { return b.names("team/app", "v1") == v1 && b.names("team/app", "v3") != "" })
 			if b.names("team/app", "v2") != "" {
 				t.Error("what was discarded is copied")

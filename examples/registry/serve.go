@@ -25,7 +25,7 @@ import (
 func serve(ctx context.Context, args []string) error {
 	f, where := flags("serve")
 	addr := f.String("addr", "127.0.0.1:5000", "`address` to listen on")
-	admin := f.String("admin", "", "`address` for /healthz, /readyz and /metrics (default: with the rest)")
+	admin := f.String("admin", "", "`address` for /healthz, /readyz and /metrics (default: with the rest), and for registry jobs -server: who reaches it may stop and discard copies")
 	noDelete := f.Bool("no-delete", false, "refuse deletions")
 	ui := f.Bool("ui", true, "show people what is here, below /ui/")
 	delay := f.Duration("drain-delay", 5*time.Second, "when stopping, first say so at /readyz for so long, and serve on: load balancers send nothing more then")
@@ -181,6 +181,9 @@ func (s *server) listen(ctx context.Context, addr, admin string) error {
 	about := mux
 	if admin != "" {
 		about = http.NewServeMux()
+		if s.queue != nil {
+			about.Handle("/jobs/", jobsHandler(s.queue))
+		}
 		listeners = append(listeners, listener{"health and metrics listen", admin, newServer(about)})
 	}
 	about.Handle("GET /metrics", s.metrics.handler())
