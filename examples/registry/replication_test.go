@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -71,12 +73,13 @@ func (s *site) down() {
 	s.stop = nil
 }
 
-// until waits for what a server does by itself.
+// until waits for what a server does by itself. A job whose server was killed is tried again
+// after a minute.
 func (s *site) until(what string, is func() bool) {
 	s.Helper()
-	for deadline := time.Now().Add(time.Minute); !is(); {
+	for deadline := time.Now().Add(2 * time.Minute); !is(); {
 		if time.Now().After(deadline) {
-			s.Fatalf("not within a minute: %s", what)
+			s.Fatalf("not within two minutes: %s", what)
 		}
 		wait(s.Context(), 20*time.Millisecond)
 	}
@@ -488,4 +491,45 @@ func captured(t *testing.T, f func() error) string {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	return string(text)
+}
+
+// A server that is killed at any moment has lost no copy of what it acknowledged.
+func TestAKillLosesNoCopy(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "registry")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	b := newSite(t)
+	b.up()
+	a := &site{T: t, addr: free(t)}
+	file := write(t, t.TempDir(), "config.json", copying(here, there, b.addr))
+	args := []string{"-addr", a.addr, "-data", t.TempDir(), "-config", file}
+	acknowledged := map[string]digest.Digest{}
+	const rounds = 5
+	for round := range rounds + 1 {
+		server := exec.Command(binary, args...)
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		kill := sync.OnceFunc(func() {
+			server.Process.Kill()
+			server.Wait()
+		})
+		t.Cleanup(kill)
+		a.until("it serves", func() bool { return status(t, "http://"+a.addr+"/v2/") == http.StatusOK })
+		if round == rounds {
+			break
+		}
+		for i := range 8 {
+			tag := fmt.Sprintf("v%d.%d", round, i)
+			acknowledged[tag] = a.push("team/app", tag, tag)
+			if i == 2+round {
+				break
+			}
+		}
+		kill() // while copies wait, or are under way
+	}
+	for tag, dgst := range acknowledged {
+		a.until(tag+" is there", func() bool { return b.names("team/app", tag) == dgst })
+	}
 }
