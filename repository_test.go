@@ -312,7 +312,8 @@ func TestACopyMakesRepositoriesByItsOwnTemplates(t *testing.T) {
 	}
 	server := httptest.NewServer(h)
 	defer server.Close()
-	for cause, want := range map[manifest.Cause]int{manifest.CauseClient: http.StatusNotFound, manifest.CauseReplication: http.StatusAccepted} {
+	for _, cause := range []manifest.Cause{manifest.CauseClient, manifest.CauseReplication} {
+		want := map[manifest.Cause]int{manifest.CauseClient: http.StatusNotFound, manifest.CauseReplication: http.StatusAccepted}[cause]
 		r, _ := http.NewRequest("POST", server.URL+"/v2/copies/app/blobs/uploads/", nil)
 		r.Header.Set("X-Test-Cause", string(cause))
 		resp, err := http.DefaultClient.Do(r)
