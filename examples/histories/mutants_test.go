@@ -8,6 +8,7 @@ import (
 	"iter"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -93,7 +94,11 @@ func TestFailuresFitAScreen(t *testing.T) {
 // reject returns the report of a fault, which must be found.
 func reject(t *testing.T, m mutant) string {
 	t.Helper()
-	setFlag(t, "rapid.checks", "1000") // a fault is mostly found within 20
+	checks := 3000 // a fault is mostly found within 20, one of a rare condition within some hundred
+	if testing.Short() {
+		checks *= 5 // of which rapid does a fifth then
+	}
+	setFlag(t, "rapid.checks", strconv.Itoa(checks))
 	text := failure(t.Name(), func(t *rapid.T) {
 		_, err := runHistory(histories.Draw(t, "history"), func(now func() time.Time) (*system, error) {
 			s, err := openMemory(now)
