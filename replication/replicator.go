@@ -125,8 +125,8 @@ func (r *Replicator) Enqueue(ctx context.Context, c manifest.Committed) error {
 
 // Plan returns the jobs of a change, for each destination: one for each image that was
 // pushed, by whatever tags, or has come back from the archive, and one for each that
-// has lost tags or has gone, where deletions are copied. A push of what was there
-// already with its tag makes none, if [manifest.Pusher].MoveTag was set.
+// has lost tags or has gone, where deletions are copied: not if a cache has evicted it. A push of
+// what was there already with its tag makes none, if [manifest.Pusher].MoveTag was set.
 //
 // Their IDs are made of the position of the change.
 func (r *Replicator) Plan(configuration Configuration, c manifest.Committed) (jobs []Job) {
@@ -140,7 +140,7 @@ func (r *Replicator) Plan(configuration Configuration, c manifest.Committed) (jo
 			continue
 		}
 		for i, t := range tasks {
-			if t.Action == ActionDelete && (!route.Deletes || copied) {
+			if t.Action == ActionDelete && (!route.Deletes || copied || c.Change.Cause == manifest.CauseCache) {
 				continue
 			}
 			t.ID = fmt.Sprintf("%s/%s/%d", c.Position, route.To, i)

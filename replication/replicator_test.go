@@ -57,6 +57,7 @@ func TestPlan(t *testing.T) {
 		{"a tag that is to be absent, and is", manifest.Change{Tags: []manifest.TagMove{{Name: "a", From: manifest.Absent}}}, ""},
 		{"an image that goes", manifest.Change{Tags: []manifest.TagMove{{Name: "a", From: "sha256:aa"}}, Delete: []manifest.Removal{{Digest: "sha256:aa"}}}, "delete sha256:aa [a] whole"},
 		{"an image that expires", manifest.Change{Cause: manifest.CauseLifecycle, Unchanged: []manifest.Seen{{Digest: "sha256:aa", Tags: []string{"a", "b"}}}, Delete: []manifest.Removal{{Digest: "sha256:aa"}}}, "delete sha256:aa [a b] whole"},
+		{"what a cache evicts", manifest.Change{Cause: manifest.CauseCache, Delete: []manifest.Removal{{Digest: "sha256:aa"}}}, ""},
 		{"two that go", manifest.Change{Delete: []manifest.Removal{{Digest: "sha256:aa"}, {Digest: "sha256:bb"}}}, "delete sha256:aa [] whole, delete sha256:bb [] whole"},
 	} {
 		jobs := m.r.Plan(m.configuration, manifest.Committed{Position: "7", Event: manifest.Event{Repo: "r", Change: c.change}})

@@ -23,6 +23,7 @@ import (
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/events"
 	"github.com/wharfage/wharfage/examples/store/remote"
+	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/replication"
 	"github.com/wharfage/wharfage/replication/pullthrough"
 	"github.com/wharfage/wharfage/repository"
@@ -258,6 +259,26 @@ func (x *cache) serve(h *wharfage.Handler) http.Handler {
 		OnCommit: h.OnCommit, OnPull: h.OnPull, OnError: h.OnError,
 	}
 	return x.count(pullthrough.Middleware(served))
+}
+
+// source is what copies to elsewhere are made of: what is cached in part is fetched
+// for them.
+func (x *cache) source(store *storage) replication.Source {
+	s := replication.LocalSource(store.blobs, store.manifests)
+	if x != nil {
+		s.Blobs, s.Manifests = x.CachedBlobs(), whole{store.manifests, x.CachedManifests()}
+	}
+	return s
+}
+
+// whole has the tags that are here, and any manifest.
+type whole struct {
+	manifest.Reader
+	cached manifest.Reader
+}
+
+func (w whole) Get(ctx context.Context, repo string, dgst digest.Digest) (manifest.Record, error) {
+	return w.cached.Get(ctx, repo, dgst)
 }
 
 // askedKey is where a request notes that upstream was asked for it.

@@ -64,6 +64,21 @@ func TestTheServerIsACache(t *testing.T) {
 	}
 }
 
+// What is cached in part is copied as a whole.
+func TestWhatIsCachedIsCopiedAsAWhole(t *testing.T) {
+	a, b, c := newSite(t), newSite(t), newSite(t)
+	c.config = strings.Replace(copying(here, there, b.addr), `"replication"`, `"pullThroughCache": {"rules": [{"ecrRepositoryPrefix": "team", "upstreamRegistryUrl": "`+a.addr+`"}]}, "replication"`, 1)
+	a.up()
+	b.up()
+	c.up()
+	dgst := a.push("app", "v1", "layer")
+	c.get("/v2/team/app/manifests/v1")
+	c.until("it is copied", func() bool { return b.names("team/app", "v1") == dgst })
+	if got := b.pull("team/app", "v1"); got != "layer" {
+		t.Errorf("its layer is %q", got)
+	}
+}
+
 // With eager an image is here as a whole soon after it was first asked for.
 func TestAnEagerCacheFetchesAllOfAnImage(t *testing.T) {
 	a, c := newSite(t), newSite(t, "-unsynced", "-data", t.TempDir())

@@ -109,6 +109,18 @@ func (s *site) push(repo, tag, text string) digest.Digest {
 	return desc.Digest
 }
 
+// pull returns the layer of an image.
+func (s *site) pull(repo, tag string) string {
+	s.Helper()
+	resp, body := s.get("/v2/" + repo + "/manifests/" + tag)
+	doc, err := manifest.Parse(resp.Header.Get("Content-Type"), []byte(body))
+	if err != nil {
+		s.Fatal(err)
+	}
+	_, layer := s.get("/v2/" + repo + "/blobs/" + string(doc.Layers[0].Digest))
+	return layer
+}
+
 // names returns what a tag names, "" if it is not there.
 func (s *site) names(repo, tag string) digest.Digest {
 	t, _ := s.remote().Source().Manifests.Resolve(s.Context(), repo, tag)

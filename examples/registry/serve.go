@@ -17,7 +17,6 @@ import (
 
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/manifest"
-	"github.com/wharfage/wharfage/replication"
 )
 
 // serve answers requests until ctx ends, says so for a while, and then finishes
@@ -124,7 +123,7 @@ func serve(ctx context.Context, args []string) error {
 	}
 	jobs.outbox, jobs.cache = &outbox{box: store.manifests, hook: jobs.webhook}, cached
 	if copies != nil {
-		copies.Source, copies.Queue = replication.LocalSource(store.blobs, store.manifests), store.queue
+		copies.Source, copies.Queue = cached.source(store), store.queue
 		if !store.jobsInTx {
 			jobs.outbox.enqueue = copies.Enqueue
 		}

@@ -5,15 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/blob"
@@ -21,7 +17,6 @@ import (
 	"github.com/wharfage/wharfage/blob/memblob"
 	"github.com/wharfage/wharfage/examples/store/boltstore"
 	"github.com/wharfage/wharfage/examples/store/pgstore"
-	"github.com/wharfage/wharfage/examples/store/riverqueue"
 	"github.com/wharfage/wharfage/examples/store/s3bytes"
 	"github.com/wharfage/wharfage/lifecycle"
 	"github.com/wharfage/wharfage/lifecycle/mempulls"
@@ -199,47 +194,6 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 		s.work = func(ctx context.Context, _ *replication.Replicator) error { return river.Serve(ctx) }
 	}
 	return s, nil
-}
-
-// river is the queue of jobs on PostgreSQL. nil is none.
-type river struct {
-	*riverqueue.Queue
-	pool *pgxpool.Pool
-}
-
-func (p place) openRiver(ctx context.Context) (*river, error) {
-	if p.replicator == nil {
-		return nil, nil
-	}
-	pool, err := pgxpool.New(ctx, p.postgres)
-	if err != nil {
-		return nil, errors.New("-postgres: the URL cannot be parsed") // what pgx says may have a password in it
-	}
-	r := &river{pool: pool}
-	if !p.readOnly {
-		err = riverqueue.Migrate(ctx, pool)
-	}
-	if err == nil {
-		r.Queue, err = riverqueue.New(riverqueue.Options{Pool: pool, Replicator: p.replicator, PerDestination: p.replicator.PerDestination, Logger: slog.Default()})
-	}
-	if err != nil {
-		r.close()
-		return nil, err
-	}
-	return r, nil
-}
-
-func (r *river) inTx() func(ctx context.Context, tx pgx.Tx, e manifest.Event) error {
-	if r == nil {
-		return nil
-	}
-	return r.InTx
-}
-
-func (r *river) close() {
-	if r != nil {
-		r.pool.Close()
-	}
 }
 
 var errBucket = errors.New("-s3: want https://HOST/BUCKET/PREFIX?region=REGION, perhaps with &style=host; keys are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, never from the URL")
