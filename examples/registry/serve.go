@@ -8,8 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"runtime/debug"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,9 +71,10 @@ func serve(ctx context.Context, args []string) error {
 		where.replicator = &copies.Replicator
 		where.keepEvents = where.keepEvents || where.postgres == ""
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400) // of a heap of a few MiB, which collections would be over all the time
-	}
+	// A heap of a few MiB would be collected all the time. What is never touched takes no
+	// memory, and lets it grow by as much first; a higher GOGC would multiply large heaps too.
+	ballast := make([]byte, 24<<20)
+	defer runtime.KeepAlive(ballast)
 	store, err := where.open(ctx)
 	if err != nil {
 		return err
