@@ -18,15 +18,19 @@
 //   - package blob: the contract for bytes, and the functions that verify them
 //   - package manifest: the strict reader of manifests, the contract for
 //     manifests and tags, builders
-//   - package referrers: who names whom as subject
+//   - package referrers: who names whom as subject; the graph
+//   - package lifecycle: policies in ECR's language, evaluated and explained
+//   - package events: what a change tells, in ECR's shapes and as CloudEvents
 //   - package repository: names, settings, creation templates, quotas
+//   - package replication: copies, synchronization, ECR's rules; a
+//     pull-through cache in package pullthrough
 //   - package scan: when images are scanned, and results as referrers
 //   - the module in examples/: a quick tour, a server, adapters for databases
 //
 // # Testing
 //
-// Packages blobtest, manifesttest and referrerstest check your stores against
-// the contracts. A Handler over memory stores in an httptest.Server is a
+// Packages blobtest, manifesttest, referrerstest, repositorytest,
+// replicationtest and queuetest check your stores against the contracts. A Handler over memory stores in an httptest.Server is a
 // registry for the tests of a client.
 //
 // # Compatibility
