@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -71,10 +70,7 @@ func serve(ctx context.Context, args []string) error {
 		where.replicator = &copies.Replicator
 		where.keepEvents = where.keepEvents || where.postgres == ""
 	}
-	// A heap of a few MiB would be collected all the time. What is never touched takes no
-	// memory, and lets it grow by as much first; a higher GOGC would multiply large heaps too.
-	ballast := make([]byte, 24<<20)
-	defer runtime.KeepAlive(ballast)
+	collectSeldom()
 	store, err := where.open(ctx)
 	if err != nil {
 		return err
