@@ -27,8 +27,8 @@ import (
 
 // BenchmarkGraphExport writes the graph of a subject with 100,000 referrers, out
 // of a store that was just opened. rss-MB is the most memory of this process
-// meanwhile. anon-MB is that without pages of mapped files, as boltstore's database
-// is one: the system has them anyway, and takes them back when it wants to.
+// meanwhile, and anon-MB that without pages of mapped files, as boltstore's database
+// is one.
 func BenchmarkGraphExport(b *testing.B) {
 	const n = 100_000
 	opens := map[string]func(b *testing.B) func() manifest.Store{

@@ -94,6 +94,7 @@ type DB struct {
 	packs   *packs // nil if nothing is packed
 	bodies  cache
 	fresh   fresh
+	mapped  mapped
 	era     atomic.Uint64 // for new keys
 	made    time.Time
 }

@@ -18,6 +18,7 @@ func list[T any](ctx context.Context, db *DB, from []byte, read func(t *tx, from
 			var page []T
 			err := db.view(ctx, func(t *tx) (err error) {
 				page, at, err = read(t, at, n)
+				db.mapped.trim(t, n)
 				return err
 			})
 			if err != nil {
