@@ -32,11 +32,17 @@ var storages = map[string]func(tb testing.TB, dir, addr string) *exec.Cmd{
 		cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
 		return cmd
 	},
-	"go-containerregistry": func(_ testing.TB, dir, addr string) *exec.Cmd {
+	"go-containerregistry": ourselves("ggcr, files"),
+	"bare, keeps nothing":  ourselves("bare"),
+}
+
+// ourselves runs one of servers in a process of its own.
+func ourselves(name string) func(tb testing.TB, dir, addr string) *exec.Cmd {
+	return func(_ testing.TB, dir, addr string) *exec.Cmd {
 		cmd := exec.Command(os.Args[0], dir)
-		cmd.Env = append(os.Environ(), serverEnv+"=ggcr, files", addrEnv+"="+addr)
+		cmd.Env = append(os.Environ(), serverEnv+"="+name, addrEnv+"="+addr)
 		return cmd
-	},
+	}
 }
 
 // distributionConfig is the one that it ships with, except that it may delete,

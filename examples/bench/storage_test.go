@@ -23,7 +23,7 @@ import (
 // goal is a ratio or an amount that a table ends in.
 type goal struct {
 	name, metric  string
-	atLeast, most float64 // one of them, the other is 0
+	atLeast, most float64 // one of them, the other is 0; both for what is only to be seen
 	found         float64
 }
 
@@ -40,7 +40,11 @@ func report(b *testing.B, goals []goal) {
 		if !held {
 			verdict = "MISSED"
 		}
-		fmt.Fprintf(w, "%s\t%.4g\t%s %.4g\t%s\n", g.name, g.found, sign, bound, verdict)
+		if bound == 0 {
+			fmt.Fprintf(w, "%s\t%.4g\t\t\n", g.name, g.found)
+		} else {
+			fmt.Fprintf(w, "%s\t%.4g\t%s %.4g\t%s\n", g.name, g.found, sign, bound, verdict)
+		}
 		b.ReportMetric(g.found, g.metric)
 	}
 	w.Flush()
@@ -69,14 +73,16 @@ func few(n int) int {
 	return n
 }
 
-// BenchmarkStorageSmall is HTTPSmall for registries that keep all on the disk.
+// BenchmarkStorageSmall is HTTPSmall for registries that keep all on the disk. The bare
+// handler, which keeps all in memory and checks nothing but digests, shows what
+// any other could reach on the same machine.
 func BenchmarkStorageSmall(b *testing.B) {
 	registryBinary(b)
 	awaitDisk(b)
 	const conns = 16
 	n := few(2000)
 	all := artifacts(n, 16<<10)
-	names := []string{"wharfage", "wharfage, unsynced", "distribution", "go-containerregistry"}
+	names := []string{"wharfage", "wharfage, unsynced", "distribution", "go-containerregistry", "bare, keeps nothing"}
 	results := inTurn(names, func(name string) figures {
 		dir := tempDir(b)
 		settle()
@@ -96,6 +102,7 @@ func BenchmarkStorageSmall(b *testing.B) {
 	report(b, []goal{
 		{name: "push, synced, to distribution's", metric: "push-x-distribution", atLeast: 6, found: ratio(results, "push: req/s", "wharfage", "distribution")},
 		{name: "push, unsynced, to go-containerregistry's", metric: "unsynced-x-ggcr", atLeast: 2.5, found: ratio(results, "push: req/s", "wharfage, unsynced", "go-containerregistry")},
+		{name: "the same of a bare handler", metric: "bare-x-ggcr", found: ratio(results, "push: req/s", "bare, keeps nothing", "go-containerregistry")},
 		{name: "pull, to distribution's", metric: "pull-x-distribution", atLeast: 8, found: ratio(results, "pull: req/s", "wharfage", "distribution")},
 		{name: "pull, to go-containerregistry's", metric: "pull-x-ggcr", atLeast: 1.1, found: ratio(results, "pull: req/s", "wharfage", "go-containerregistry")},
 	})
