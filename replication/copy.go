@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -156,7 +157,24 @@ type CopyResult struct {
 // Skipped is something that was left out of a copy, and is no failure.
 type Skipped struct {
 	Descriptor ocispec.Descriptor `json:"descriptor"`
-	Why        error              `json:"-"` // ErrForeign, ErrPlatform, or of a listed referrer that is gone or is none
+	Why        error              `json:"-"` // ErrForeign, ErrPlatform, or of a listed referrer that is gone or is none; "reason" in JSON, as text
+}
+
+// MarshalJSON has the text of the reason too.
+func (s Skipped) MarshalJSON() ([]byte, error) {
+	type fields Skipped
+	return json.Marshal(struct {
+		fields
+		Reason string `json:"reason"`
+	}{fields(s), errorText(s.Why)})
+}
+
+// errorText is "" for none.
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // Why something is left out of a copy.

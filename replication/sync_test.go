@@ -2,6 +2,7 @@ package replication_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -183,7 +184,34 @@ func TestSyncGoesOnAfterFailures(t *testing.T) {
 	if !ok || e.Failures != 1 || e.First.Ref != "v3" || got.Created != 5 || got.Deleted != 0 || got.Failures != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}
+	text, err := json.Marshal(got)
+	if want, _ := json.Marshal(e.First.Err.Error()); err != nil || !strings.Contains(string(text), `"ref":"v3","error":`+string(want)) {
+		t.Errorf("the report as JSON does not say why: %s, %v", text, err)
+	}
 	dst.complete()
+}
+
+// TestSyncStopsAtARefusal: a repository that may not be read is one failure, not one for each
+// of its images.
+func TestSyncStopsAtARefusal(t *testing.T) {
+	for _, tagged := range []bool{true, false} {
+		src, dst := newRegistry(t), newRegistry(t)
+		const images = 100
+		for i := range images {
+			var tags []string
+			if tagged {
+				tags = []string{fmt.Sprint("v", i)}
+			}
+			src.image(from, []string{fmt.Sprint(i)}, tags...)
+		}
+		p := &tap{before: func(int, string) error { return replication.ErrDenied }}
+		source := src.source()
+		source.Blobs = p.source(source).Blobs
+		got, err := new(replication.Copier).Sync(ctx, source, dst.target(), replication.SyncOptions{Untagged: true})
+		if !errors.Is(err, replication.ErrDenied) || got.Failures != 1 || p.total > images/2 {
+			t.Errorf("tagged %v: %v, %d failures, %d requests", tagged, err, got.Failures, p.total)
+		}
+	}
 }
 
 // TestSyncTellsOfChanges: by their tags, dry as for real.

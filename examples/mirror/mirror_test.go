@@ -347,7 +347,14 @@ func TestFailuresAreInJSONToo(t *testing.T) {
 		t.Errorf("status %d, %v: %s%s", status, err, stdout, stderr)
 	}
 	status, stdout, stderr = mirror(t.Context(), "sync", "-json", "-quiet", src.host+"/app", dst.host+"/app")
-	var list struct{ Syncs []result }
+	var list struct {
+		Syncs []struct {
+			Sync struct {
+				Created int
+				Failed  []struct{ Ref, Error string }
+			}
+		}
+	}
 	if err := json.Unmarshal([]byte(stdout), &list); err != nil || status != exitFailed || strings.Count(stderr, "\n") != 1 {
 		t.Fatalf("status %d, %v: %s%s", status, err, stdout, stderr)
 	}

@@ -12,37 +12,20 @@ import (
 	"github.com/wharfage/wharfage/replication"
 )
 
-// result is what became of a job: the results of package replication, with texts for
-// their errors. One of Copy and Sync is set.
+// result is what became of a job. One of Copy and Sync is set.
 type result struct {
-	From   string      `json:"from"`
-	To     string      `json:"to"`
-	DryRun bool        `json:"dryRun"`
-	Error  string      `json:"error,omitempty"`
-	Copy   *copyResult `json:"copy,omitempty"`
-	Sync   *syncResult `json:"sync,omitempty"`
+	From   string                  `json:"from"`
+	To     string                  `json:"to"`
+	DryRun bool                    `json:"dryRun"`
+	Error  string                  `json:"error,omitempty"`
+	Copy   *replication.CopyResult `json:"copy,omitempty"`
+	Sync   *syncResult             `json:"sync,omitempty"`
 	err    error
-}
-
-type copyResult struct {
-	replication.CopyResult
-	Skipped []skipped `json:"skipped,omitempty"`
-}
-
-type skipped struct {
-	replication.Skipped
-	Reason string `json:"reason"`
 }
 
 type syncResult struct {
 	replication.SyncReport
 	Changes []replication.SyncChange `json:"changes,omitempty"` // by repository and tag
-	Failed  []failed                 `json:"failed,omitempty"`
-}
-
-type failed struct {
-	replication.SyncFailure
-	Error string `json:"error"`
 }
 
 // do copies, or syncs.
@@ -51,11 +34,8 @@ func (j *job) do(ctx context.Context, c *command, copier *replication.Copier, p 
 	src, dst, o := c.registry(j.src).Source(), c.registry(j.dst).Target(), j.o
 	o.DryRun, o.OnEvent = c.dryRun, p.event
 	if c.name == "copy" {
-		r.Copy = new(copyResult)
-		r.Copy.CopyResult, r.err = copier.Copy(ctx, src, j.src.repo, cmp.Or(string(j.src.digest), j.src.tag), dst, j.dst.repo, o.CopyOptions)
-		for _, s := range r.Copy.CopyResult.Skipped {
-			r.Copy.Skipped = append(r.Copy.Skipped, skipped{s, s.Why.Error()})
-		}
+		r.Copy = new(replication.CopyResult)
+		*r.Copy, r.err = copier.Copy(ctx, src, j.src.repo, cmp.Or(string(j.src.digest), j.src.tag), dst, j.dst.repo, o.CopyOptions)
 	} else {
 		r.Sync = new(syncResult)
 		o.OnChange = func(change replication.SyncChange) {
@@ -66,9 +46,6 @@ func (j *job) do(ctx context.Context, c *command, copier *replication.Copier, p 
 		slices.SortFunc(r.Sync.Changes, func(a, b replication.SyncChange) int {
 			return cmp.Or(strings.Compare(a.Repo, b.Repo), strings.Compare(a.Ref, b.Ref))
 		})
-		for _, f := range r.Sync.SyncReport.Failed {
-			r.Sync.Failed = append(r.Sync.Failed, failed{f, f.Err.Error()})
-		}
 	}
 	if r.err != nil {
 		r.Error = r.err.Error()
@@ -95,7 +72,7 @@ func (c *command) tell(ctx context.Context, r result) {
 	}
 	if r.Sync != nil {
 		for _, f := range r.Sync.Failed {
-			fmt.Fprintf(c.stderr, "mirror: %s: %s\n", strings.TrimSpace(f.Repo+" "+f.Ref), f.Error)
+			fmt.Fprintf(c.stderr, "mirror: %s: %s\n", strings.TrimSpace(f.Repo+" "+f.Ref), f.Err)
 		}
 	}
 	if n := r.Sync; r.err == nil && n != nil && n.Unchanged+n.Created+n.Moved+n.Kept+n.Left == 0 {
