@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,12 +123,17 @@ func classify(err error) (status int, code string) {
 			return c.status, c.code
 		}
 	}
-	for _, full := range diskFull {
-		if errors.Is(err, full) {
-			return http.StatusInsufficientStorage, codeUnknown
-		}
+	if IsFull(err) {
+		return http.StatusInsufficientStorage, codeUnknown
 	}
 	return http.StatusInternalServerError, codeUnknown
+}
+
+// IsFull tells whether err is of a store that has no room left, on its disk or by its
+// quota there. The Handler answers it with 507. What is stored can still be pulled, and
+// deleted if the store needs no room for that.
+func IsFull(err error) bool {
+	return slices.ContainsFunc(diskFull, func(full error) bool { return errors.Is(err, full) })
 }
 
 var answers = []struct {

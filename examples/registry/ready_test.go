@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,43 +16,48 @@ import (
 	"github.com/wharfage/wharfage/blob/dirblob"
 )
 
-// full is a disk that may be full.
-type full struct {
+// badDisk is a disk that may take nothing.
+type badDisk struct {
 	blob.Objects
-	full  bool
+	err   error
 	calls int
 }
 
-var errFull = errors.New("no space left")
-
-func (o *full) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
-	if o.calls++; o.full {
-		return 0, errFull
+func (o *badDisk) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
+	if o.calls++; o.err != nil {
+		return 0, o.err
 	}
 	return o.Objects.Put(ctx, key, r)
 }
 
+// TestNotReadyWhileNothingCanBeStored, unless there is only no room: pulls go on then.
 func TestNotReadyWhileNothingCanBeStored(t *testing.T) {
-	o := &full{Objects: &dirblob.Objects{Dir: t.TempDir(), Unsynced: true}}
+	bad, full := errors.New("broken"), &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
+	o := &badDisk{Objects: &dirblob.Objects{Dir: t.TempDir(), Unsynced: true}}
 	now := time.Unix(1e9, 0)
 	w := newWritable(o)
 	s := &server{storage: &storage{ready: func(ctx context.Context) error { return w.check(ctx, now) }}}
 	for _, c := range []struct {
 		what   string
 		after  time.Duration
-		full   bool
+		err    error
 		status int
 		calls  int
 	}{
-		{"at first", 0, false, http.StatusOK, 1},
-		{"soon", goodFor - 1, true, http.StatusOK, 1},
-		{"full", 1, true, http.StatusServiceUnavailable, 2},
-		{"soon after that", badFor - 1, false, http.StatusServiceUnavailable, 2},
-		{"with room again", 1, false, http.StatusOK, 3},
+		{"at first", 0, nil, http.StatusOK, 1},
+		{"soon", goodFor - 1, bad, http.StatusOK, 1},
+		{"broken", 1, bad, http.StatusServiceUnavailable, 2},
+		{"soon after that", badFor - 1, nil, http.StatusServiceUnavailable, 2},
+		{"mended", 1, nil, http.StatusOK, 3},
+		{"full", goodFor, full, http.StatusOK, 4},
+		{"broken again", badFor, bad, http.StatusServiceUnavailable, 5},
 	} {
-		now, o.full = now.Add(c.after), c.full
+		now, o.err = now.Add(c.after), c.err
 		answer := httptest.NewRecorder()
 		s.readyz(answer, httptest.NewRequest("GET", "/readyz", nil))
+		if told := strings.Contains(answer.Body.String(), "pulls only"); told != (c.err == error(full)) {
+			t.Errorf("%s: the answer is %q", c.what, answer.Body)
+		}
 		if answer.Code != c.status || o.calls != c.calls {
 			t.Errorf("%s: status %d after %d looks, want %d after %d", c.what, answer.Code, o.calls, c.status, c.calls)
 		}

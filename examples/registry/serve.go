@@ -244,13 +244,19 @@ func newServer(h http.Handler) *http.Server {
 	}
 }
 
-// readyz tells a load balancer whether to send requests here.
+// readyz tells a load balancer whether to send requests here. One that is full takes
+// pulls: without, a full disk would end those too.
 func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
 	err := s.ready(ctx)
 	if s.stopping.Load() {
 		err = errors.New("stopping")
+	}
+	if wharfage.IsFull(err) {
+		slog.Warn("ready for pulls only", "err", err)
+		w.Write([]byte("ready for pulls only: no room\n"))
+		return
 	}
 	if err != nil {
 		slog.Warn("not ready", "err", err)
