@@ -82,6 +82,8 @@ func conflictAnswer(e *manifest.ConflictError) string {
 		return "conflict: " + name(e.Digest) + " is listed by " + name(e.Parent)
 	case e.Subject != "":
 		return "conflict: " + name(e.Digest) + " has its subject " + name(e.Subject)
+	case !e.TouchedAt.IsZero():
+		return "conflict: " + name(e.Digest) + " was touched " + showTime(e.TouchedAt)
 	case e.Digest != "" && e.Tag == "":
 		return "conflict: " + name(e.Digest) + " is there since " + showTime(e.Since)
 	case e.Digest != "":
@@ -245,6 +247,9 @@ func showChange(c manifest.Change) string {
 		}
 		if d.IfOrphan {
 			item += " ifOrphan"
+		}
+		if !d.Cutoff.IsZero() {
+			item += " cutoff " + showTime(d.Cutoff)
 		}
 		items = append(items, item)
 	}

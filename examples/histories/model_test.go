@@ -382,8 +382,10 @@ func (m *model) apply(repo string, c manifest.Change) []string {
 		return faults
 	}
 	for _, d := range c.Delete {
-		if _, found := manifests[d.Digest]; !found {
+		if rec, found := manifests[d.Digest]; !found {
 			faults = append(faults, manifestNotFound)
+		} else if at := rec.TouchedAt; !d.Cutoff.IsZero() && (at.IsZero() || at.After(d.Cutoff)) {
+			faults = append(faults, conflictAnswer(&manifest.ConflictError{Digest: d.Digest, TouchedAt: at}))
 		}
 		subject := manifests[d.Digest].Subject
 		if _, found := deleted[subject]; found && d.IfOrphan {

@@ -55,6 +55,11 @@ var mutants = []mutant{
 			c.Delete[i].IfOrphan = false
 		}
 	})},
+	{"Apply ignores Cutoff", changed(func(c *manifest.Change) {
+		for i := range c.Delete {
+			c.Delete[i].Cutoff = time.Time{}
+		}
+	})},
 	{"Apply ignores Unchanged", changed(func(c *manifest.Change) { c.Unchanged = nil })},
 	{"Apply ignores IfUnlisted of a class move", changed(func(c *manifest.Change) {
 		for i := range c.Classes {

@@ -80,8 +80,39 @@ func (m move) String() string {
 	return m.tag + "→" + to + m.from.text(m.doc)
 }
 
-func drawRemoval(d draws) manifest.Removal {
-	return manifest.Removal{Digest: drawDocument(d).record.Desc.Digest, IfUntagged: drawBool(d), IfUnlisted: drawBool(d), IfOrphan: drawBool(d)}
+// removal is a Removal whose Cutoff is settled when the operation runs.
+type removal struct {
+	manifest.Removal
+	cutoff cutoff
+}
+
+type cutoff int
+
+const (
+	noCutoff cutoff = iota
+	whenTouched
+	beforeTouched
+)
+
+var drawCutoff = from([]cutoff{noCutoff, noCutoff, noCutoff, noCutoff, whenTouched, beforeTouched})
+
+func drawRemoval(d draws) removal {
+	return removal{manifest.Removal{Digest: drawDocument(d).record.Desc.Digest, IfUntagged: drawBool(d), IfUnlisted: drawBool(d), IfOrphan: drawBool(d)}, drawCutoff(d)}
+}
+
+func (m removal) settle(r *run, repo string) manifest.Removal {
+	if m.cutoff == noCutoff {
+		return m.Removal
+	}
+	out := m.Removal
+	out.Cutoff = r.now
+	if rec := r.model.repo(repo).manifests[m.Digest]; !rec.TouchedAt.IsZero() {
+		out.Cutoff = rec.TouchedAt
+	}
+	if m.cutoff == beforeTouched {
+		out.Cutoff = out.Cutoff.Add(-time.Second)
+	}
+	return out
 }
 
 var drawClass = from([]manifest.StorageClass{manifest.Standard, manifest.Archive})
@@ -161,8 +192,16 @@ func drawApply(d draws) op {
 	if drawBool(d) {
 		moves = some(d, drawTagMove, func(m move) string { return m.tag })
 	}
+	var removals []removal
 	if drawBool(d) {
-		c.Delete = some(d, drawRemoval, func(d manifest.Removal) digest.Digest { return d.Digest })
+		removals = some(d, drawRemoval, func(m removal) digest.Digest { return m.Digest })
+	}
+	var cutoffs []string
+	for _, m := range removals {
+		c.Delete = append(c.Delete, m.Removal) // to be shown
+		if m.cutoff != noCutoff {
+			cutoffs = append(cutoffs, name(m.Digest)+[...]string{"", " when touched", " before it was touched"}[m.cutoff])
+		}
 	}
 	if drawSeldom(d) {
 		c.Classes = some(d, drawClassMove, func(m manifest.ClassMove) digest.Digest { return m.Digest })
@@ -183,10 +222,17 @@ func drawApply(d draws) op {
 	if sights != nil {
 		text += fmt.Sprintf(" unchanged: %v", sights)
 	}
+	if cutoffs != nil {
+		text += fmt.Sprintf(" cutoffs: %v", cutoffs)
+	}
 	return opf(func(r *run) {
 		c := c
 		for _, m := range moves {
 			c.Tags = append(c.Tags, m.settle(r, repo))
+		}
+		c.Delete = nil
+		for _, m := range removals {
+			c.Delete = append(c.Delete, m.settle(r, repo))
 		}
 		for _, s := range sights {
 			c.Unchanged = append(c.Unchanged, s.settle(r, repo))
