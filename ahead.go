@@ -9,12 +9,14 @@ import (
 	"github.com/wharfage/wharfage/manifest"
 )
 
-// ahead reads a listing some items at a time: few at first, since many readers
-// want no more than a page.
-func ahead[T any](listing iter.Seq2[T, error]) iter.Seq2[[]T, error] {
-	const first, most = 16, 512
+// fewAhead is for a reader who may not want many.
+const fewAhead = 16
+
+// ahead reads a listing some items at a time, first as many as are surely wanted.
+func ahead[T any](listing iter.Seq2[T, error], first int) iter.Seq2[[]T, error] {
+	const most = 512
 	return func(yield func([]T, error) bool) {
-		n := first
+		n := min(first, most)
 		items := make([]T, 0, n)
 		for item, err := range listing {
 			if err != nil {
@@ -45,9 +47,9 @@ type withRecord[T any] struct {
 
 // described looks up the manifests that a listing is about, many in one step.
 // Items about what is gone since are left out.
-func described[T any](ctx context.Context, r manifest.Reader, repo string, listing iter.Seq2[T, error], digestOf func(*T) digest.Digest) iter.Seq2[withRecord[T], error] {
+func described[T any](ctx context.Context, r manifest.Reader, repo string, listing iter.Seq2[T, error], first int, digestOf func(*T) digest.Digest) iter.Seq2[withRecord[T], error] {
 	return func(yield func(withRecord[T], error) bool) {
-		for items, err := range ahead(listing) {
+		for items, err := range ahead(listing, first) {
 			var recs []manifest.Record
 			if err == nil {
 				dgsts := make([]digest.Digest, len(items))

@@ -1,7 +1,10 @@
 package wharfage
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/manifest/manifesttest"
+	"github.com/wharfage/wharfage/manifest/memmanifest"
 )
 
 // attach returns an index that refers to subject.
@@ -131,6 +135,39 @@ func TestPagesOfReferrersSkipTheArchive(t *testing.T) {
 	if got := s.listed("app/referrers/" + string(dgst)); !sameDigests(got, active) {
 		t.Errorf("referrers are %q, want %q", got, active)
 	}
+}
+
+// lookups counts the manifests that are looked up.
+type lookups struct {
+	*memmanifest.Store
+	n int
+}
+
+func (l *lookups) Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
+	l.n += len(dgsts)
+	return manifest.Describe(ctx, l.Store, repo, dgsts)
+}
+
+// TestAPageLooksUpWhatItShows, and the one that tells of a next page, but not what lies behind.
+func TestAPageLooksUpWhatItShows(t *testing.T) {
+	h := NewMemory()
+	l := &lookups{Store: h.Manifests.(*memmanifest.Store)}
+	h.Manifests, h.HideArchived = l, true
+	s := serve(t, h)
+	raw, dgst := index(t, "1")
+	s.put("app/manifests/v1", raw, 201, "")
+	for i := range 100 {
+		raw, d := attach(t, string(rune('a'+i%26))+string(rune('a'+i/26)), dgst, len(raw))
+		s.put("app/manifests/"+string(d), raw, 201, "")
+	}
+	for _, n := range []int{1, 20, 50} {
+		l.n = 0
+		s.does("GET", fmt.Sprintf("app/referrers/%s?n=%d", dgst, n), nil, 200, "")
+		if l.n != n+1 {
+			t.Errorf("a page of %d looks up %d manifests, want %d", n, l.n, n+1)
+		}
+	}
+	s.does("GET", fmt.Sprintf("app/referrers/%s?n=%d", dgst, math.MaxInt), nil, 200, "")
 }
 
 // A HEAD asks the store as often as it does without HideArchived.

@@ -126,7 +126,11 @@ func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route) er
 	}
 	list := referrers.JSON(r.Context(), index, rt.repo, digest.Digest(rt.ref), filter, digest.Digest(p.last))
 	if h.HideArchived {
-		list = h.active(r, rt.repo, list)
+		first := fewAhead
+		if p.items > 0 { // and the one that tells that there are more
+			first = min(p.items, 1000) + 1
+		}
+		list = h.active(r, rt.repo, list, first)
 	}
 	b := h.page()
 	defer func() {
@@ -161,9 +165,9 @@ func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route) er
 }
 
 // active leaves out what is in the archive.
-func (h *Handler) active(r *http.Request, repo string, list iter.Seq2[manifest.ReferrerJSON, error]) iter.Seq2[manifest.ReferrerJSON, error] {
+func (h *Handler) active(r *http.Request, repo string, list iter.Seq2[manifest.ReferrerJSON, error], first int) iter.Seq2[manifest.ReferrerJSON, error] {
 	return func(yield func(manifest.ReferrerJSON, error) bool) {
-		for e, err := range described(r.Context(), h.Manifests, repo, list, func(e *manifest.ReferrerJSON) digest.Digest { return e.Digest }) {
+		for e, err := range described(r.Context(), h.Manifests, repo, list, first, func(e *manifest.ReferrerJSON) digest.Digest { return e.Digest }) {
 			if err == nil && e.record.StorageClass == manifest.Archive {
 				continue
 			}

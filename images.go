@@ -274,7 +274,7 @@ func (s *Images) imageReferrers(ctx context.Context, repo string, image digest.D
 			}
 		}
 	}
-	for r, err := range described(ctx, s.Manifests, repo, selected, func(d *ocispec.Descriptor) digest.Digest { return d.Digest }) {
+	for r, err := range described(ctx, s.Manifests, repo, selected, fewAhead, func(d *ocispec.Descriptor) digest.Digest { return d.Digest }) {
 		if err != nil {
 			return err
 		}
