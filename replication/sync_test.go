@@ -356,3 +356,15 @@ func (d disordered) Tags(ctx context.Context, repo, after string) iter.Seq2[mani
 		_ = yield(manifest.Tag{Name: "v2"}, nil) && yield(manifest.Tag{Name: "v1"}, nil)
 	}
 }
+
+// TestSkippedSaysWhyInJSON, which has no place for errors.
+func TestSkippedSaysWhyInJSON(t *testing.T) {
+	for want, s := range map[string]replication.Skipped{
+		`"reason":"foreign layer"}`: {Why: replication.ErrForeign},
+		`"reason":""}`:              {},
+	} {
+		if text, err := json.Marshal(s); err != nil || !strings.HasPrefix(string(text), `{"descriptor":{`) || !strings.HasSuffix(string(text), want) {
+			t.Errorf("%s, %v, want it to end in %s", text, err, want)
+		}
+	}
+}
