@@ -247,7 +247,7 @@ func TestBadManifests(t *testing.T) {
 		"nothing":       func(_ *world, rec *manifest.Record) { rec.Raw = nil },
 		"another type":  func(_ *world, rec *manifest.Record) { rec.Desc.MediaType = ocispec.MediaTypeImageIndex },
 		"too large":     func(_ *world, rec *manifest.Record) { rec.Raw = make([]byte, 5<<20) },
-		"not there":     func(w *world, rec *manifest.Record) { delete(w.docs, rec.Desc.Digest) },
+		"not there":     func(w *world, rec *manifest.Record) { w.loses(rec.Desc.Digest) },
 		"no digest":     func(w *world, _ *manifest.Record) { w.tags["v1"] = "sha256:../../etc" },
 		"blake3 digest": func(w *world, _ *manifest.Record) { w.tags["v1"] = digest.Digest("blake3:" + strings.Repeat("a", 64)) },
 	} {
@@ -359,7 +359,7 @@ func TestFullStore(t *testing.T) {
 	}
 	mu.Unlock()
 	desc = w.blob(pattern(200_000, 2))
-	w.blobs[desc.Digest] = content
+	w.lie(desc.Digest, content)
 	if status, got, err := w.download(desc.Digest); err == nil && status == 200 || len(got) >= len(content) {
 		t.Errorf("bad bytes: %d %v", status, err)
 	}

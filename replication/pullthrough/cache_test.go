@@ -365,7 +365,7 @@ func TestPushOnUpstreamLayers(t *testing.T) {
 	base := w.blob(layer(1))
 	image := w.image("mine", []ocispec.Descriptor{base}, nil)
 	raw := w.raw(image.Digest)
-	delete(w.docs, image.Digest)
+	w.loses(image.Digest)
 	for _, d := range w.docs {
 		t.Fatal(d)
 	}
@@ -496,7 +496,7 @@ func TestEvict(t *testing.T) {
 	w.advance(48 * time.Hour)
 	pull(0) // so that 1 is the oldest
 	// What upstream has not got stays: an image that was only pushed here.
-	delete(w.docs, images[2].Digest)
+	w.loses(images[2].Digest)
 	options := pullthrough.EvictOptions{MaxBytes: 5700, Dry: true}
 	dry, err := w.cache.Evict(t.Context(), options)
 	if err != nil {

@@ -161,6 +161,20 @@ func (o *origin) blob(content []byte) ocispec.Descriptor {
 	return desc
 }
 
+// lie gives other content to the name. A transfer that nobody waits for any more
+// may still be asking, here as in loses.
+func (o *origin) lie(dgst digest.Digest, content []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.blobs[dgst] = content
+}
+
+func (o *origin) loses(dgst digest.Digest) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.docs, dgst)
+}
+
 func (o *origin) manifest(doc any, mediaType string, tags ...string) ocispec.Descriptor {
 	raw, err := json.Marshal(doc)
 	if err != nil {
