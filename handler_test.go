@@ -404,6 +404,39 @@ func FuzzRange(f *testing.F) {
 	})
 }
 
+// strictReader fails what no caller may ask of a store.
+type strictReader struct {
+	blob.Store
+	t *testing.T
+}
+
+func (s strictReader) Open(ctx context.Context, repo string, dgst digest.Digest, off, n int64) (io.ReadCloser, blob.Info, error) {
+	if off < 0 || n < -1 || n > math.MaxInt64-off {
+		s.t.Errorf("Open from %d, %d bytes", off, n)
+	}
+	return s.Store.Open(ctx, repo, dgst, off, n)
+}
+
+func TestNoRangeOverflows(t *testing.T) {
+	h := NewMemory()
+	h.Blobs = strictReader{h.Blobs, t}
+	dgst := digest.FromString("hello")
+	if err := blob.Put(t.Context(), h.Blobs, "r", ocispec.Descriptor{Digest: dgst, Size: 5}, strings.NewReader("hello")); err != nil {
+		t.Fatal(err)
+	}
+	edges := []string{"0", "1", "4611686018427387904", "4611686018427387910", "9223372036854775806", "9223372036854775807"}
+	for i, first := range edges {
+		for _, last := range append(edges[i:], "") {
+			r, w := httptest.NewRequest("GET", "/v2/r/blobs/"+string(dgst), nil), httptest.NewRecorder()
+			r.Header.Set("Range", "bytes="+first+"-"+last)
+			h.ServeHTTP(w, r)
+			if want := map[bool]int{true: 206, false: 416}[i < 2]; w.Code != want {
+				t.Errorf("%s: %d, want %d", r.Header.Get("Range"), w.Code, want)
+			}
+		}
+	}
+}
+
 func FuzzContentRange(f *testing.F) {
 	for _, s := range []string{"0-0", "5-9", "9-5", "0-9223372036854775807", "0-9223372036854775806", "+1-2", "1--2", "00-01"} {
 		f.Add(s)

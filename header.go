@@ -80,7 +80,7 @@ func parseRange(s string) byteRange {
 		if r.last < r.first {
 			r.last = r.first - 1
 		}
-		const most = 1 << 62 // so that a length is no overflow
+		const most = 1<<63 - 2 // so that a length is no overflow
 		r.last = min(r.last, most)
 	}
 	return r
