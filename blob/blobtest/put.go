@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -59,12 +60,13 @@ var putClauses = []clause{
 			{good, "", blob.ErrSize},
 			{ocispec.Descriptor{Digest: good.Digest, Size: -1}, "contents", blob.ErrDigest},
 			{ocispec.Descriptor{Digest: good.Digest, Size: 1 << 60}, "content", blob.ErrSize},
+			{ocispec.Descriptor{Digest: good.Digest, Size: math.MaxInt64}, long(200_000), blob.ErrSize}, // a Content-Length can be that
 			{ocispec.Descriptor{Digest: "md5:9a0364b9e99bb480dd25e1f0284c8555", Size: 7}, "content", blob.ErrUnsupported},
 			{ocispec.Descriptor{Digest: "sha256:../../../etc/passwd", Size: 7}, "content", blob.ErrUnsupported},
 		} {
 			k.leavesNothing(func() {
 				err := blob.Put(k.Context(), k.s, repo, c.desc, strings.NewReader(c.got))
-				k.is(err, c.want, fmt.Sprintf("Put(%v, %q)", c.desc, c.got), "the content is bad")
+				k.is(err, c.want, fmt.Sprintf("Put(%v, %.20q)", c.desc, c.got), "the content is bad")
 			})
 			k.lacks(repo, good.Digest, "its content was bad")
 		}

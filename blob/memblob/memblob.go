@@ -192,7 +192,7 @@ func readAll(ctx context.Context, r io.Reader, hint int64) ([]byte, error) {
 		if len(b) == cap(b) {
 			size = 2 * int64(cap(b))
 			if hint >= int64(cap(b)) {
-				size = min(size, hint+1)
+				size = min(size-1, hint) + 1
 			}
 			b = append(make([]byte, 0, size), b...)
 		}
