@@ -159,6 +159,11 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) 
 		}
 		in.Digest, in.Tags = dgst, tags
 	}
+	for _, tag := range in.Tags { // Push looks too, after what is asked about them here
+		if err := manifest.CheckTag(tag); err != nil {
+			return err
+		}
+	}
 	var err error
 	if in.From, err = h.condition(r, rt); err != nil {
 		return err

@@ -164,6 +164,34 @@ func TestQuotasRefuseWhatIsNew(t *testing.T) {
 	}
 }
 
+// askedWell fails a test that asks it for names that are none.
+type askedWell struct {
+	*memmanifest.Store
+	t *testing.T
+}
+
+func (s askedWell) Resolve(ctx context.Context, repo, tag string) (manifest.Tag, error) {
+	if err := manifest.CheckTag(tag); err != nil {
+		s.t.Errorf("Resolve: %v", err)
+	}
+	return s.Store.Resolve(ctx, repo, tag)
+}
+
+func TestStoresAreNotAskedForTagsThatAreNone(t *testing.T) {
+	h := NewMemory()
+	h.Manifests = askedWell{h.Manifests.(*memmanifest.Store), t}
+	h.Limits = Limits{TagsPerImage: 2}
+	s := serve(t, h)
+	raw, dgst := index(t, "1")
+	for _, path := range []string{"app/manifests/-x", "app/manifests/x%00", "app/manifests/", "app/manifests/" + string(dgst) + "?tag=ok&tag=%00"} {
+		s.put(path, raw, 400, "NAME_INVALID")
+		s.does("DELETE", path, nil, 404, "")
+		s.does("HEAD", path, nil, 404, "")
+		s.does("GET", path, nil, 404, "")
+	}
+	s.does("PUT", "app/manifests/-x", raw, 400, "NAME_INVALID", "Content-Type", manifest.MediaTypeIndex, "If-Match", "*")
+}
+
 func TestAuthorizeChangeSeesTheTransition(t *testing.T) {
 	h := NewMemory()
 	var seen []string
