@@ -236,6 +236,9 @@ func (g *Graph) walk(ctx context.Context, roots []digest.Digest, start func(*wal
 			}
 			first.edges = append(first.edges, edge{to: d})
 		}
+		if most := w.maxSteps(); err == nil && len(roots) > most {
+			err = w.limit(roots[most], 0)
+		}
 		if err == nil && g.Tags {
 			w.tags, err = g.tags(ctx)
 		}

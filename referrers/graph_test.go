@@ -420,6 +420,17 @@ func TestLimitsAreTypedAndSayWhere(t *testing.T) {
 	}
 }
 
+func TestACascadeOfMoreThanMaxSteps(t *testing.T) {
+	w := random(t, 1)
+	for most := 1; most <= 5; most++ {
+		var limit *referrers.LimitError
+		_, err := (&referrers.Graph{Repo: "repo", Manifests: w, MaxSteps: most}).Cascade(t.Context(), []digest.Digest{name(1000), name(1001), name(1002), name(1003)}, referrers.CascadeOptions{})
+		if errors.As(err, &limit) != (most < 4) || most >= 4 && err != nil {
+			t.Errorf("of 4, with a limit of %d: %v", most, err)
+		}
+	}
+}
+
 // endless lists referrers without end (CVE-2023-33957).
 type endless struct{ typ string }
 
