@@ -25,7 +25,9 @@ type Graph struct {
 
 	// Filter says which referrers are followed. Children of indexes always are.
 	Filter Filter
-	// Depth is how many edges from where it begins a walk goes. Zero means all.
+	// Depth is how many edges from where it begins a walk goes. Zero means all. A
+	// manifest that it first comes to at that depth is not followed further, though
+	// a shorter way may lead there later.
 	Depth int
 	// Tags adds the tags of each manifest to its Step, for which all tags of the
 	// repository are listed first.
@@ -76,7 +78,7 @@ type State string
 // States.
 const (
 	StateNew     State = ""        // the manifest, for the first time
-	StateAgain   State = "again"   // a step before came to it; what follows from it is there
+	StateAgain   State = "again"   // a step before came to it; what follows from it is there, as far as Depth goes
 	StateCycle   State = "cycle"   // it is one that this step came through, which honest digests cannot do
 	StateMissing State = "missing" // for the first time, and it is not in the repository: an absent child, a dangling subject
 )
