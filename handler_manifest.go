@@ -16,7 +16,7 @@ import (
 )
 
 func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) error {
-	rec, err := h.find(r.Context(), rt)
+	rec, err := h.find(r.Context(), rt, h.Manifests.Get)
 	if err == nil {
 		err = h.hidden(rt, &rec)
 	}
@@ -37,43 +37,37 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) 
 
 // headManifest does not fetch the content: clients poll tags.
 func (h *Handler) headManifest(w http.ResponseWriter, r *http.Request, rt route) error {
-	dgst := digest.Digest(rt.ref)
-	if isDigest(rt.ref) {
-		if _, err := checkDigest(rt.ref); err != nil {
-			return err
-		}
-	} else {
-		if manifest.CheckTag(rt.ref) != nil {
-			return noSuchTag(rt)
-		}
-		tag, err := h.Manifests.Resolve(r.Context(), rt.repo, rt.ref)
-		if err != nil {
-			return err
-		}
-		dgst = tag.Digest
+	rec, err := h.find(r.Context(), rt, h.describe)
+	if err == nil {
+		err = h.hidden(rt, &rec)
 	}
-	var desc ocispec.Descriptor
-	if h.HideArchived {
-		recs, err := manifest.Describe(r.Context(), h.Manifests, rt.repo, []digest.Digest{dgst})
-		if err == nil {
-			err = h.hidden(rt, &recs[0])
-		}
-		if err != nil {
-			return err
-		}
-		desc = recs[0].Desc
-	} else {
-		descs, err := manifest.Stat(r.Context(), h.Manifests, rt.repo, []digest.Digest{dgst})
-		if err != nil {
-			return err
-		}
-		desc = descs[0]
+	if err != nil {
+		return err
 	}
-	if desc.Digest == "" {
-		return noSuchTag(rt) // deleted since, with its tags
-	}
-	h.manifestHead(w, r, desc)
+	h.manifestHead(w, r, rec.Desc)
 	return nil
+}
+
+// describe returns what the headers of a manifest tell, and its storage class if
+// that matters.
+func (h *Handler) describe(ctx context.Context, repo string, dgst digest.Digest) (rec manifest.Record, err error) {
+	if h.HideArchived {
+		recs, err := manifest.Describe(ctx, h.Manifests, repo, []digest.Digest{dgst})
+		if err != nil {
+			return rec, err
+		}
+		rec = recs[0]
+	} else {
+		descs, err := manifest.Stat(ctx, h.Manifests, repo, []digest.Digest{dgst})
+		if err != nil {
+			return rec, err
+		}
+		rec.Desc = descs[0]
+	}
+	if rec.Desc.Digest == "" {
+		return rec, &manifest.Error{Op: "find", Repo: repo, Object: string(dgst), Err: manifest.ErrNotFound}
+	}
+	return rec, nil
 }
 
 // hidden says why clients may not see a manifest.
@@ -100,14 +94,14 @@ func (h *Handler) manifestHead(w http.ResponseWriter, r *http.Request, desc ocis
 	return true
 }
 
-// find returns the manifest that a path names.
-func (h *Handler) find(ctx context.Context, rt route) (manifest.Record, error) {
+// find gets the manifest that a path names.
+func (h *Handler) find(ctx context.Context, rt route, get func(context.Context, string, digest.Digest) (manifest.Record, error)) (manifest.Record, error) {
 	if isDigest(rt.ref) {
 		dgst, err := checkDigest(rt.ref)
 		if err != nil {
 			return manifest.Record{}, err
 		}
-		return h.Manifests.Get(ctx, rt.repo, dgst)
+		return get(ctx, rt.repo, dgst)
 	}
 	if manifest.CheckTag(rt.ref) != nil {
 		return manifest.Record{}, noSuchTag(rt)
@@ -117,7 +111,7 @@ func (h *Handler) find(ctx context.Context, rt route) (manifest.Record, error) {
 		if err != nil {
 			return manifest.Record{}, err
 		}
-		rec, err := h.Manifests.Get(ctx, rt.repo, tag.Digest)
+		rec, err := get(ctx, rt.repo, tag.Digest)
 		if !manifest.IsNotFound(err) {
 			return rec, err
 		}
@@ -255,7 +249,7 @@ func (h *Handler) condition(r *http.Request, rt route) (digest.Digest, error) {
 	if match != "*" && !isDigest(rt.ref) {
 		return from, nil
 	}
-	rec, err := h.find(r.Context(), rt)
+	rec, err := h.find(r.Context(), rt, h.describe)
 	have := rec.Desc.Digest
 	switch {
 	case manifest.IsNotFound(err):

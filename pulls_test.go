@@ -1,15 +1,18 @@
 package wharfage
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/manifest/memmanifest"
 )
 
 func TestOnPullTellsWhatWasGot(t *testing.T) {
@@ -44,6 +47,45 @@ func TestOnPullTellsWhatWasGot(t *testing.T) {
 		resp, answer := send(t, c.method, c.url, raw, c.header...)
 		if resp.StatusCode != c.status || !slices.Equal(pulls, c.told) {
 			t.Errorf("%s %s: %d %s, told of %q, want %d, %q", c.method, c.url, resp.StatusCode, answer, pulls, c.status, c.told)
+		}
+	}
+}
+
+// replacedOnce moves a tag and removes what it named, once it has told where the
+// tag is.
+type replacedOnce struct {
+	*memmanifest.Store
+	replace manifest.Change
+	once    sync.Once
+}
+
+func (s *replacedOnce) Resolve(ctx context.Context, repo, tag string) (manifest.Tag, error) {
+	t, err := s.Store.Resolve(ctx, repo, tag)
+	s.once.Do(func() {
+		if err := s.Store.Apply(ctx, repo, s.replace); err != nil {
+			panic(err)
+		}
+	})
+	return t, err
+}
+
+func TestATagThatIsReplacedIsThereAllTheTime(t *testing.T) {
+	for _, method := range []string{"GET", "HEAD"} {
+		for _, hide := range []bool{false, true} {
+			h := NewMemory()
+			h.HideArchived = hide
+			s := serve(t, h)
+			one, d1 := index(t, "1")
+			two, d2 := index(t, "2")
+			s.put("app/manifests/v1", one, 201, "")
+			s.put("app/manifests/"+string(d2), two, 201, "")
+			h.Manifests = &replacedOnce{Store: h.Manifests.(*memmanifest.Store), replace: manifest.Change{
+				Tags: []manifest.TagMove{{Name: "v1", To: d2}}, Delete: []manifest.Removal{{Digest: d1}},
+			}}
+			resp, answer := send(t, method, s.url+"app/manifests/v1", nil)
+			if got := resp.Header.Get("Docker-Content-Digest"); resp.StatusCode != 200 || got != string(d2) {
+				t.Errorf("%s, archive hidden %v: %s %s %s", method, hide, resp.Status, got, answer)
+			}
 		}
 	}
 }
