@@ -90,6 +90,36 @@ func TestAuthorizeIsAskedFirst(t *testing.T) {
 	}
 }
 
+// A mount tells OnError when Authorize fails, as all else does.
+func TestAFailureToAuthorizeIsTold(t *testing.T) {
+	h := NewMemory()
+	broken := errors.New("the directory of users is down")
+	h.Authorize = func(_ *http.Request, repo string, a Action) error {
+		switch {
+		case repo == "secret":
+			return &AuthError{}
+		case a == ActionPull:
+			return broken
+		}
+		return nil
+	}
+	var told []error
+	h.OnError = func(_ *http.Request, err error) { told = append(told, err) }
+	s := serve(t, h)
+	mount := "app/blobs/uploads/?mount=" + string(digest.FromString("x"))
+	for path, want := range map[string][]error{"app/tags/list": {broken}, mount + "&from=other": {broken}, mount + "&from=secret": nil} {
+		told = nil
+		if strings.HasPrefix(path, mount) {
+			s.does("POST", path, nil, 202, "")
+		} else {
+			s.does("GET", path, nil, 403, "")
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("%s: OnError was told %v, want %v", path, told, want)
+		}
+	}
+}
+
 func TestLimits(t *testing.T) {
 	h := NewMemory()
 	h.Limits = Limits{PageBytes: 1000, PageItems: 3, Tags: 4, BlobSize: 10}

@@ -59,7 +59,9 @@ func (h *Handler) postUpload(w http.ResponseWriter, r *http.Request, rt route) e
 // reason, when that cannot be: who may not read the source must not learn what
 // is there.
 func (h *Handler) mount(r *http.Request, repo, from string, dgst digest.Digest) (bool, error) {
-	may := func(from string) bool { return h.Authorize == nil || h.Authorize(r, from, ActionPull) == nil }
+	may := func(from string) bool {
+		return h.Authorize == nil || h.denied(r, h.Authorize(r, from, ActionPull)) == nil
+	}
 	var err error
 	switch {
 	case from == "":
