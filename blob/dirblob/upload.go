@@ -187,9 +187,6 @@ func (s *Store) begin(ctx context.Context, u blob.Upload) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := s.files().makeFolder(filepath.Join(s.Dir, "uploads")); err != nil {
-		return err
-	}
 	text, err := json.Marshal(saved{u.Repo, u.Size, u.Algorithm, u.Hash, u.State, u.UpdatedAt})
 	if err != nil {
 		return err
@@ -197,11 +194,12 @@ func (s *Store) begin(ctx context.Context, u blob.Upload) error {
 	mu := s.sessions.of(u.ID) // or Sweep takes the folder for one whose session has ended
 	mu.Lock()
 	defer mu.Unlock()
-	if err := os.Mkdir(s.sessionDir(u.ID), 0o777); err != nil {
+	dir := s.sessionDir(u.ID)
+	if err := s.files().inFolder(filepath.Dir(dir), func() error { return os.Mkdir(dir, 0o777) }); err != nil {
 		return err
 	}
 	// Nobody else knows the ID yet, so that no one can read half of it.
-	return os.WriteFile(filepath.Join(s.sessionDir(u.ID), sessionName), text, 0o666)
+	return os.WriteFile(filepath.Join(dir, sessionName), text, 0o666)
 }
 
 // Lookup implements [blob.Uploads].

@@ -16,12 +16,11 @@ func (o *Objects) stage(ctx context.Context, fill func(*os.File) (int64, error))
 		return "", 0, err
 	}
 	path = filepath.Join(o.Dir, temp, random())
-	f, err := create(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = o.makeFolder(filepath.Dir(path)); err == nil {
-			f, err = create(path)
-		}
-	}
+	var f *os.File
+	err = o.inFolder(filepath.Dir(path), func() (err error) {
+		f, err = create(path)
+		return err
+	})
 	if err != nil {
 		return "", 0, err
 	}
@@ -73,6 +72,14 @@ func (o *Objects) move(old, path string, mu *sync.Mutex) error {
 // that.
 func (o *Objects) place(path string, do func() error) error {
 	dir := filepath.Dir(path)
+	if err := o.inFolder(dir, do); err != nil {
+		return err
+	}
+	return o.syncFolder(dir)
+}
+
+// inFolder calls do with the folder dir in place.
+func (o *Objects) inFolder(dir string, do func() error) error {
 	if err := o.makeFolder(dir); err != nil {
 		return err
 	}
@@ -86,10 +93,7 @@ func (o *Objects) place(path string, do func() error) error {
 		}
 		err = do()
 	}
-	if err != nil {
-		return err
-	}
-	return o.syncFolder(dir)
+	return err
 }
 
 // makeFolder makes dir, which is Dir or in it, and the folders on the way to
