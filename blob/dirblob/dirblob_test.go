@@ -232,6 +232,43 @@ func TestHalfCommit(t *testing.T) {
 	}
 }
 
+// A part that has lost bytes, to a crash without syncs or to a bad disk, makes no
+// blob: its hash was taken on the way in.
+func TestACutPartMakesNoBlob(t *testing.T) {
+	ctx := t.Context()
+	content := strings.Repeat("content", minPart/7+1)
+	for _, parts := range []int{1, 2} {
+		s := &Store{Dir: t.TempDir(), Unsynced: true}
+		u, err := s.Begin(ctx, "a", digest.SHA256)
+		for range parts {
+			if err == nil {
+				u, err = blob.Append(ctx, s, u, -1, strings.NewReader(content))
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := parse(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(v.paths(s.sessionDir(u.ID))[parts-1], 10); err != nil {
+			t.Fatal(err)
+		}
+		dgst := digest.FromString(strings.Repeat(content, parts))
+		err = blob.Finish(ctx, s, u, -1, nil, dgst)
+		if infos, failed := s.Stat(ctx, "a", []digest.Digest{dgst}); err == nil || failed != nil || infos[0].Digest != "" {
+			t.Errorf("%d parts: Finish = %v, and Stat tells %v, %v", parts, err, infos, failed)
+		}
+		if again, err := s.Lookup(ctx, "a", u.ID); err != nil || again.Size != u.Size {
+			t.Errorf("%d parts: then the session is %v, %v", parts, again, err)
+		}
+		if got := len(files(t, s.Dir)); got != 1+parts {
+			t.Errorf("%d parts: %d files are left", parts, got)
+		}
+	}
+}
+
 // What cannot be read is kept, and told; the rest is not affected.
 func TestDamagedSessionStays(t *testing.T) {
 	ctx := t.Context()

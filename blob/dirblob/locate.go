@@ -2,6 +2,8 @@ package dirblob
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"iter"
 	"path/filepath"
 	"slices"
@@ -24,8 +26,13 @@ func (s *Store) Locate(ctx context.Context, dgst digest.Digest) iter.Seq2[string
 			if path, err = s.blobPath(repos[i], dgst); err != nil {
 				break
 			}
-			if _, e := stat(path); e == nil && !yield(repos[i], nil) {
-				return
+			switch _, e := stat(path); {
+			case e == nil:
+				if !yield(repos[i], nil) {
+					return
+				}
+			case !errors.Is(e, fs.ErrNotExist):
+				err = e
 			}
 		}
 		if err != nil {

@@ -1,6 +1,9 @@
 package dirblob
 
 import (
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -34,5 +37,40 @@ func TestLocateFindsRepositoriesOfAnyName(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// What cannot be looked at is not taken for what is not there.
+func TestLocateEndsAtAnError(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("symbolic links need a privilege")
+	}
+	s := &Store{Dir: t.TempDir(), Unsynced: true}
+	desc := ocispec.Descriptor{Digest: digest.FromString("x"), Size: 1}
+	for _, repo := range []string{"a", "c"} {
+		if err := blob.Put(t.Context(), s, repo, desc, strings.NewReader("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path, err := s.blobPath("b", desc.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loop := filepath.Dir(path) // leads nowhere but to itself
+	if err := os.MkdirAll(filepath.Dir(loop), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	var failed error
+	for repo, err := range s.Locate(t.Context(), desc.Digest) {
+		if failed = err; err == nil {
+			got = append(got, repo)
+		}
+	}
+	if failed == nil || !slices.Equal(got, []string{"a"}) {
+		t.Errorf("Locate lists %q and ends in %v", got, failed)
 	}
 }

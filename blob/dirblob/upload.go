@@ -239,6 +239,9 @@ func (s *Store) append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Up
 	size, err := s.files().fill(f, func(f *os.File) (int64, error) {
 		if last := len(v.parts) - 1; last >= 0 && v.parts[last].size < minPart {
 			n, err := appendFiles(ctx, f, v.paths(dir)[last:])
+			if err == nil && n != v.parts[last].size {
+				err = errDamaged
+			}
 			if err != nil {
 				return 0, s.moved(ctx, u, err)
 			}
@@ -269,6 +272,9 @@ func (s *Store) append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Up
 
 // errSwept is a part that is gone though its session is as it was.
 var errSwept = errors.New("the write took too long, and a collection has overtaken it")
+
+// errDamaged is a session that has lost bytes which were acknowledged.
+var errDamaged = errors.New("the store has not kept all bytes of the upload")
 
 // moved words the error of a part that is gone: the session has ended or is
 // another by now, or Sweep has taken what was not saved yet.
@@ -391,6 +397,9 @@ func (s *Store) commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 		// May take a while, hence without the lock.
 		file, _, err = o.stage(ctx, func(f *os.File) (int64, error) {
 			n, err := appendFiles(ctx, f, v.paths(dir))
+			if err == nil && n != u.Size {
+				err = errDamaged
+			}
 			if err == nil {
 				err = s.stamp(f)
 			}
@@ -407,7 +416,11 @@ func (s *Store) commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 	if err := s.current(ctx, old); err != nil {
 		return err
 	}
-	if _, err := s.touch(file, s.now()); err != nil { // the part may be from yesterday
+	fi, err := s.touch(file, s.now()) // the part may be from yesterday
+	if err == nil && fi.Size() != u.Size {
+		err = errDamaged
+	}
+	if err != nil {
 		return s.moved(ctx, old, err)
 	}
 	if err := o.move(file, path, s.blobs.of(string(dgst))); err != nil {
