@@ -269,6 +269,32 @@ func TestACutPartMakesNoBlob(t *testing.T) {
 	}
 }
 
+// Nor does a chunk go on in it, which is no conflict that a client could resolve.
+func TestACutPartIsNotContinued(t *testing.T) {
+	ctx := t.Context()
+	s := &Store{Dir: t.TempDir(), Unsynced: true}
+	u, err := s.Begin(ctx, "a", digest.SHA256)
+	if err == nil {
+		u, err = blob.Append(ctx, s, u, -1, strings.NewReader("content"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := parse(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(v.paths(s.sessionDir(u.ID))[0], 3); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := blob.Append(ctx, s, u, -1, strings.NewReader("more")); !errors.Is(err, errDamaged) {
+		t.Errorf("Append = %v", err)
+	}
+	if got := len(files(t, s.Dir)); got != 2 {
+		t.Errorf("%d files are left", got)
+	}
+}
+
 // What cannot be read is kept, and told; the rest is not affected.
 func TestDamagedSessionStays(t *testing.T) {
 	ctx := t.Context()
