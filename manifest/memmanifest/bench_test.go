@@ -3,6 +3,7 @@ package memmanifest_test
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"testing"
@@ -54,6 +55,26 @@ func filled(tb testing.TB, n int) *memmanifest.Store {
 		}
 	}
 	return s
+}
+
+// BenchmarkMissing is a push that is refused, for each child that an index names in
+// vain; 28,000 are as many as a document can have.
+func BenchmarkMissing(b *testing.B) {
+	for _, n := range []int{1_000, 28_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := filled(b, 1)
+			c := manifest.Change{RequireManifests: make([]digest.Digest, n)}
+			for i := range n {
+				c.RequireManifests[i] = digestOf(-3 - i)
+			}
+			for b.Loop() {
+				if err := s.Apply(b.Context(), "repo", c); !errors.Is(err, manifest.ErrMissing) {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/child")
+		})
+	}
 }
 
 // BenchmarkPush is Parse, digest and Apply of one more manifest, which tags it

@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -341,8 +340,10 @@ func (s *Store) missing(ctx context.Context, repo string, c *manifest.Change, ha
 			return err
 		}
 	}
+	lacks := map[digest.Digest]bool{}
 	need := func(d digest.Digest) {
-		if !has(d) && !slices.Contains(m.Manifests, d) {
+		if !has(d) && !lacks[d] {
+			lacks[d] = true
 			m.Manifests = append(m.Manifests, d)
 		}
 	}
