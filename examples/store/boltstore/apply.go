@@ -193,13 +193,16 @@ func (p *plan) hasManifest(dgst digest.Digest) bool {
 // nil.
 func (p *plan) missing() error {
 	var m manifest.MissingError
+	blobs, manifests := map[digest.Digest]bool{}, map[digest.Digest]bool{} // listed in m: a document names thousands
 	for _, d := range p.RequireBlobs {
-		if !p.has(linkRows, digestRow(p.repo, d)) && !slices.Contains(m.Blobs, d) {
+		if !p.has(linkRows, digestRow(p.repo, d)) && !blobs[d] {
+			blobs[d] = true
 			m.Blobs = append(m.Blobs, d)
 		}
 	}
 	need := func(d digest.Digest) {
-		if !p.hasManifest(d) && !slices.Contains(m.Manifests, d) {
+		if !p.hasManifest(d) && !manifests[d] {
+			manifests[d] = true
 			m.Manifests = append(m.Manifests, d)
 		}
 	}

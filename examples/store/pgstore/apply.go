@@ -231,13 +231,16 @@ func (p *plan) resolve() {
 // missing returns what is required and not there, or nil.
 func (p *plan) missing() error {
 	var m manifest.MissingError
+	blobs, manifests := map[digest.Digest]bool{}, map[digest.Digest]bool{} // listed in m: a document names thousands
 	for _, d := range p.RequireBlobs {
-		if !p.blobs[d] && !slices.Contains(m.Blobs, d) {
+		if !p.blobs[d] && !blobs[d] {
+			blobs[d] = true
 			m.Blobs = append(m.Blobs, d)
 		}
 	}
 	need := func(d digest.Digest) {
-		if !p.manifests[d] && !slices.Contains(m.Manifests, d) {
+		if !p.manifests[d] && !manifests[d] {
+			manifests[d] = true
 			m.Manifests = append(m.Manifests, d)
 		}
 	}
