@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -185,6 +186,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if e, ok := errors.AsType[*AuthError](err); ok && e.Challenge != "" {
 		w.Header().Set("WWW-Authenticate", e.Challenge)
+	}
+	if e, ok := errors.AsType[*replication.TemporaryError](err); ok && e.After > 0 { // as an upstream has asked
+		w.Header().Set("Retry-After", strconv.FormatInt(int64((e.After+time.Second-1)/time.Second), 10))
 	}
 	// Clients that send all of a body before they read an answer see a broken
 	// connection unless somebody takes the rest. So the answer goes out at once,

@@ -26,6 +26,7 @@ import (
 
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/replication"
 )
 
 func TestAuthorizeIsAskedFirst(t *testing.T) {
@@ -256,6 +257,29 @@ func TestStoreFailuresAre5xxWithoutDetails(t *testing.T) {
 			t.Errorf("%v: %d %s, told %v", err, resp.StatusCode, answer, told)
 		}
 		server.Close()
+	}
+}
+
+// distribution-spec, "Endpoints": an answer 429 should say when to come again. An
+// upstream may know.
+func TestWhatAnUpstreamAsksForIsPassedOn(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		after  string
+	}{
+		{&replication.TemporaryError{After: 1500 * time.Millisecond, Err: replication.ErrRateLimited}, 429, "2"},
+		{&replication.TemporaryError{After: time.Minute, Err: replication.ErrUnavailable}, 503, "60"},
+		{&replication.TemporaryError{Err: replication.ErrRateLimited}, 429, ""},
+		{replication.ErrUnavailable, 503, ""},
+	} {
+		h := NewMemory()
+		h.Blobs = failing{Store: h.Blobs, err: fmt.Errorf("upstream: %w", c.err)}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("HEAD", "/v2/r/blobs/"+string(digest.FromString("x")), nil))
+		if got := w.Header().Get("Retry-After"); w.Code != c.status || got != c.after {
+			t.Errorf("%v: %d, Retry-After %q, want %d, %q", c.err, w.Code, got, c.status, c.after)
+		}
 	}
 }
 
