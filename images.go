@@ -22,8 +22,9 @@ import (
 // [Handler.Images] makes one.
 //
 // Every manifest is an image, also an index, a child of one, and an artifact.
-// Listings are by digest. What changes meanwhile may be seen or not. A failure of a
-// store is an error, and never a shorter answer.
+// Listings are by digest. What changes meanwhile may be seen or not. Tags are read
+// first, so that an image that comes later is told without them, and counts as
+// untagged. A failure of a store is an error, and never a shorter answer.
 type Images struct {
 	Manifests manifest.Reader
 
