@@ -121,6 +121,24 @@ func TestAFailureToAuthorizeIsTold(t *testing.T) {
 	}
 }
 
+// A source that is damaged is no fault of who mounts: the answer asks for an upload.
+func TestAMountOfADamagedBlobAsksForAnUpload(t *testing.T) {
+	h := NewMemory()
+	dgst := digest.FromString("x")
+	if err := h.Blobs.Put(t.Context(), "damaged", ocispec.Descriptor{Digest: dgst, Size: 1}, strings.NewReader("y")); err != nil {
+		t.Fatal(err)
+	}
+	h.Blobs = struct{ blob.Store }{h.Blobs} // no Mounter: it copies
+	var told error
+	h.OnError = func(_ *http.Request, err error) { told = err }
+	s := serve(t, h)
+	s.does("POST", "app/blobs/uploads/?mount="+string(dgst)+"&from=damaged", nil, 202, "")
+	if !errors.Is(told, blob.ErrDigest) {
+		t.Errorf("OnError was told %v", told)
+	}
+	s.does("GET", "app/blobs/"+string(dgst), nil, 404, "")
+}
+
 func TestLimits(t *testing.T) {
 	h := NewMemory()
 	h.Limits = Limits{PageBytes: 1000, PageItems: 3, Tags: 4, BlobSize: 10}

@@ -71,7 +71,11 @@ func (h *Handler) mount(r *http.Request, repo, from string, dgst digest.Digest) 
 	default:
 		err = blob.Mount(r.Context(), h.Blobs, from, repo, dgst)
 	}
-	if errors.Is(err, blob.ErrNotFound) {
+	switch {
+	case errors.Is(err, blob.ErrNotFound):
+		return false, nil
+	case errors.Is(err, blob.ErrDigest), errors.Is(err, blob.ErrSize): // the source is damaged, which an upload mends
+		h.tell(r, err)
 		return false, nil
 	}
 	return err == nil, err
