@@ -165,7 +165,7 @@ func TestObjectsMutants(t *testing.T) {
 	}
 	for _, m := range objectsMutants {
 		t.Run(m.name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), exe, "-test.run=^TestObjectsMutant$/"+m.clause, "-test.timeout=60s")
+			cmd := exec.CommandContext(t.Context(), exe, "-test.run=^TestObjectsMutant$/"+m.clause, "-test.timeout=5m")
 			cmd.Env = append(os.Environ(), mutantVar+"="+m.name)
 			out, err := cmd.CombinedOutput()
 			var exit *exec.ExitError
@@ -215,7 +215,7 @@ func TestObjectsMutant(t *testing.T) {
 					o.(*objects).temp[&now] = now
 					return 1
 				},
-			}, time.Second)
+			}, patienceWith(m.clause))
 			return
 		}
 	}
