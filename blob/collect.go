@@ -142,7 +142,7 @@ const (
 	ReasonGone      Reason = "gone"      // somebody else has removed it since
 	ReasonUnread    Reason = "unread"    // its repository could not be read to the end
 	ReasonFailed    Reason = "failed"    // the removal failed
-	ReasonLater     Reason = "later"     // beyond the Limit, or after too many failures in its repository
+	ReasonLater     Reason = "later"     // beyond the Limit, after too many failures in its repository, or in a run that was refused
 )
 
 // Collected is one thing that went, or was to go.
@@ -185,6 +185,20 @@ func (t *CollectTally) keep(r Reason, size int64) {
 	n := t.Kept[r]
 	n.add(size)
 	t.Kept[r] = n
+}
+
+// keepRest counts what was looked at in a run that was refused.
+func (t *CollectTally) keepRest() {
+	rest := t.Looked
+	for _, kept := range t.Kept {
+		rest.Count, rest.Bytes = rest.Count-kept.Count, rest.Bytes-kept.Bytes
+	}
+	if rest.Count > 0 {
+		t.keep(ReasonLater, rest.Bytes)
+		later := t.Kept[ReasonLater]
+		later.Count += rest.Count - 1
+		t.Kept[ReasonLater] = later
+	}
 }
 
 // CollectReport is what became of a run.
@@ -236,6 +250,9 @@ func Collect(ctx context.Context, s Store, o CollectOptions) (CollectReport, err
 	if err == nil {
 		c.apply(ctx)
 		err = ctx.Err()
+	} else {
+		c.report.Blobs.keepRest()
+		c.report.Sessions.keepRest()
 	}
 	return c.report, errors.Join(append([]error{err}, c.report.Errors...)...)
 }

@@ -336,6 +336,11 @@ func TestCollectRefuses(t *testing.T) {
 				return func(func(digest.Digest, error) bool) {}
 			}
 		}, blob.ErrShare, func(o *blob.CollectOptions) { o.Confirm = true }},
+		{"needs that come up empty, beyond the Limit", func(_ *world, o *blob.CollectOptions) {
+			o.Limit, o.Needed = 1, func(context.Context, string) iter.Seq2[digest.Digest, error] {
+				return func(func(digest.Digest, error) bool) {}
+			}
+		}, blob.ErrShare, nil},
 		{"more than MaxShare", func(_ *world, o *blob.CollectOptions) { o.MaxShare = 0.05 }, blob.ErrShare,
 			func(o *blob.CollectOptions) { o.MaxShare = 0.2 }},
 		{"more than Few", func(_ *world, o *blob.CollectOptions) { o.MaxShare, o.Few = 0.05, 0 }, blob.ErrShare,
@@ -363,6 +368,15 @@ func TestCollectRefuses(t *testing.T) {
 			report, err := blob.Collect(ctx, store, o)
 			if err == nil || c.want != nil && !errors.Is(err, c.want) || told > 0 || report.Blobs.Removed.Count != 0 {
 				t.Errorf("Collect = %+v, %v, and told of %d; want a refusal that matches %v", report, err, told, c.want)
+			}
+			for _, tally := range []blob.CollectTally{report.Blobs, report.Sessions} {
+				sum := tally.Removed
+				for _, kept := range tally.Kept {
+					sum.Count, sum.Bytes = sum.Count+kept.Count, sum.Bytes+kept.Bytes
+				}
+				if sum != tally.Looked {
+					t.Errorf("%s: Looked is to be Removed and all of Kept", tallies(tally))
+				}
 			}
 			if share := (*blob.ShareError)(nil); errors.As(err, &share) && (!strings.Contains(err.Error(), "MaxShare") || share.Of.Bytes != 10 || share.Going.Bytes == 0) {
 				t.Errorf("%v does not say it all", err)

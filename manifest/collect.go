@@ -89,7 +89,7 @@ const (
 	ReasonMeanwhile Reason = "meanwhile" // has got a tag, a parent or its subject, or was pushed again, since the plan was made
 	ReasonGone      Reason = "gone"      // somebody else has removed it since
 	ReasonFailed    Reason = "failed"    // the removal failed
-	ReasonLater     Reason = "later"     // beyond the Limit, or after a failure
+	ReasonLater     Reason = "later"     // beyond the Limit, after a failure, or in a run that was refused
 )
 
 // Collected is one manifest that went, or was to go.
@@ -148,11 +148,20 @@ func CollectUntagged(ctx context.Context, s Store, repo string, o UntaggedOption
 	err := c.plan(ctx)
 	if err == nil {
 		err = c.apply(ctx)
+	} else if rest := c.report.Looked - total(c.report.Kept); rest > 0 {
+		c.report.Kept[ReasonLater] += rest
 	}
 	if err != nil {
 		err = &Error{Op: "collect", Repo: repo, Err: err}
 	}
 	return c.report, err
+}
+
+func total(kept map[Reason]int) (sum int) {
+	for _, n := range kept {
+		sum += n
+	}
+	return sum
 }
 
 // collection is one run.

@@ -169,6 +169,13 @@ func TestCollectUntaggedRefuses(t *testing.T) {
 		if !errors.Is(err, c.want) || report.Removed != 0 || len(left(t, s)) != 5 {
 			t.Errorf("%s: %+v, %v", c.name, report, err)
 		}
+		sum := report.Removed
+		for _, n := range report.Kept {
+			sum += n
+		}
+		if sum != report.Looked {
+			t.Errorf("%s: %+v: Looked is to be Removed and all of Kept", c.name, report)
+		}
 		var share *manifest.ShareError
 		if errors.As(err, &share) && (share.Going != 2 || share.Of != 5 || share.Max != 0.25 || !strings.Contains(err.Error(), "MaxShare")) {
 			t.Errorf("%v", err)
