@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"math"
 	"net/http"
 	"slices"
@@ -168,6 +169,82 @@ func TestAPageLooksUpWhatItShows(t *testing.T) {
 		}
 	}
 	s.does("GET", fmt.Sprintf("app/referrers/%s?n=%d", dgst, math.MaxInt), nil, 200, "")
+}
+
+// TestLongEntriesAreReadAFewAtATime: an entry can be as long as a document.
+func TestLongEntriesAreReadAFewAtATime(t *testing.T) {
+	h := NewMemory()
+	l := &lookups{Store: h.Manifests.(*memmanifest.Store)}
+	h.Manifests, h.HideArchived = l, true
+	subject := digest.FromString("subject")
+	const entries, size = 60, 512 << 10
+	for i := range entries {
+		if err := l.Apply(t.Context(), "app", manifest.Change{Put: []manifest.Record{{
+			Desc:    ocispec.Descriptor{MediaType: manifest.MediaTypeIndex, Digest: digest.FromString(fmt.Sprint(i)), Annotations: map[string]string{"long": strings.Repeat("x", size)}},
+			Subject: subject,
+		}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const page = 4 << 20 / size
+	s := serve(t, h)
+	s.does("GET", fmt.Sprintf("app/referrers/%s?n=1000", subject), nil, 200, "")
+	if l.n > 3*page {
+		t.Errorf("a page of some %d long referrers looks up %d", page, l.n)
+	}
+	read := 0
+	images := Images{Manifests: countsRead{l, &read}, Referrers: l}
+	for what, list := range map[string]func(yield func()) error{
+		"Describe": func(yield func()) error {
+			for _, err := range images.Describe(t.Context(), "app", ImageFilter{}, "") {
+				if err != nil {
+					return err
+				}
+				yield()
+			}
+			return nil
+		},
+		"ImageReferrers": func(yield func()) error {
+			for _, err := range images.ImageReferrers(t.Context(), "app", subject, ReferrerFilter{}, "") {
+				if err != nil {
+					return err
+				}
+				yield()
+			}
+			return nil
+		},
+	} {
+		read, l.n = 0, 0
+		yielded := 0
+		if err := list(func() {
+			if ahead := max(read, l.n) - yielded; ahead > 2*page {
+				t.Errorf("%s is %d long entries ahead", what, ahead)
+			}
+			yielded++
+		}); err != nil || yielded != entries {
+			t.Errorf("%s lists %d of %d, %v", what, yielded, entries, err)
+		}
+	}
+}
+
+// countsRead counts the manifests that are listed.
+type countsRead struct {
+	manifest.Reader
+	n *int
+}
+
+func (r countsRead) Manifests(ctx context.Context, repo string, after digest.Digest) iter.Seq2[manifest.Record, error] {
+	return func(yield func(manifest.Record, error) bool) {
+		for rec, err := range r.Reader.Manifests(ctx, repo, after) {
+			if *r.n++; !yield(rec, err) {
+				return
+			}
+		}
+	}
+}
+
+func (r countsRead) Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
+	return manifest.Describe(ctx, r.Reader, repo, dgsts)
 }
 
 // A HEAD asks the store as often as it does without HideArchived.

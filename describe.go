@@ -123,7 +123,7 @@ func (s *Images) describe(ctx context.Context, repo string, f ImageFilter, after
 		return err
 	}
 	var scans map[digest.Digest]*scan.Result
-	for recs, err := range ahead(s.each(ctx, repo, &f, tags, after), fewAhead) {
+	for recs, err := range ahead(s.each(ctx, repo, &f, tags, after), fewAhead, sizeOf) {
 		if err == nil && s.Blobs != nil {
 			err = s.below(ctx, repo, recs, sizes)
 		}

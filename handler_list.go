@@ -167,7 +167,9 @@ func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route) er
 // active leaves out what is in the archive.
 func (h *Handler) active(r *http.Request, repo string, list iter.Seq2[manifest.ReferrerJSON, error], first int) iter.Seq2[manifest.ReferrerJSON, error] {
 	return func(yield func(manifest.ReferrerJSON, error) bool) {
-		for e, err := range described(r.Context(), h.Manifests, repo, list, first, func(e *manifest.ReferrerJSON) digest.Digest { return e.Digest }) {
+		digestOf := func(e *manifest.ReferrerJSON) digest.Digest { return e.Digest }
+		size := func(e *manifest.ReferrerJSON) int { return len(e.JSON) }
+		for e, err := range described(r.Context(), h.Manifests, repo, list, first, digestOf, size) {
 			if err == nil && e.record.StorageClass == manifest.Archive {
 				continue
 			}

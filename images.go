@@ -275,7 +275,9 @@ func (s *Images) imageReferrers(ctx context.Context, repo string, image digest.D
 			}
 		}
 	}
-	for r, err := range described(ctx, s.Manifests, repo, selected, fewAhead, func(d *ocispec.Descriptor) digest.Digest { return d.Digest }) {
+	digestOf := func(d *ocispec.Descriptor) digest.Digest { return d.Digest }
+	size := func(d *ocispec.Descriptor) int { return annotationsSize(d.Annotations) }
+	for r, err := range described(ctx, s.Manifests, repo, selected, fewAhead, digestOf, size) {
 		if err != nil {
 			return err
 		}
