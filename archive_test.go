@@ -141,11 +141,11 @@ func TestPagesOfReferrersSkipTheArchive(t *testing.T) {
 // lookups counts the manifests that are looked up.
 type lookups struct {
 	*memmanifest.Store
-	n int
+	n, most int // in all, and in one step
 }
 
 func (l *lookups) Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
-	l.n += len(dgsts)
+	l.n, l.most = l.n+len(dgsts), max(l.most, len(dgsts))
 	return manifest.Describe(ctx, l.Store, repo, dgsts)
 }
 
@@ -224,6 +224,36 @@ func TestLongEntriesAreReadAFewAtATime(t *testing.T) {
 		}); err != nil || yielded != entries {
 			t.Errorf("%s lists %d of %d, %v", what, yielded, entries, err)
 		}
+	}
+}
+
+// Nor does an index that lists many of them have them all looked up at once.
+func TestLongChildrenAreLookedUpAFewAtATime(t *testing.T) {
+	h := NewMemory()
+	l := &lookups{Store: h.Manifests.(*memmanifest.Store)}
+	const children, size = 60, 512 << 10
+	index := manifest.Record{Desc: ocispec.Descriptor{MediaType: manifest.MediaTypeIndex, Digest: digest.FromString("index"), Size: 1}}
+	for i := range children {
+		long := manifest.Record{Desc: ocispec.Descriptor{
+			MediaType: manifest.MediaTypeIndex, Digest: digest.FromString(fmt.Sprint(i)), Size: size, Annotations: map[string]string{"long": strings.Repeat("x", size)},
+		}}
+		if err := l.Apply(t.Context(), "app", manifest.Change{Put: []manifest.Record{long}}); err != nil {
+			t.Fatal(err)
+		}
+		index.Manifests = append(index.Manifests, long.Desc.Digest)
+	}
+	if err := l.Apply(t.Context(), "app", manifest.Change{Put: []manifest.Record{index}, Tags: []manifest.TagMove{{Name: "v1", To: index.Desc.Digest}}}); err != nil {
+		t.Fatal(err)
+	}
+	images := Images{Manifests: l, Blobs: h.Blobs}
+	n := 0
+	for image, err := range images.Describe(t.Context(), "app", ImageFilter{Tags: Tagged}, "") {
+		if n++; err != nil || image.StoredSize != children*size+1 || image.Incomplete {
+			t.Errorf("%+v, %v", image, err)
+		}
+	}
+	if n != 1 || l.n != children || l.most > 4<<20/size {
+		t.Errorf("%d images; %d children were looked up, %d at once", n, l.n, l.most)
 	}
 }
 

@@ -100,9 +100,10 @@ func (s *Images) detail(repo string, rec *manifest.Record, tags []string) ImageD
 //
 // Whatever there is, it makes one pass over the tags and one over the blobs, whose
 // names stay in memory, and one over the manifests and the pulls from after on,
-// some at a time; what indexes among those list is looked up with them in one
-// step for each level ([manifest.Describe]). If Scans is set, it makes another
-// pass over all manifests. No image costs a read of its own.
+// some at a time; what indexes among those list is looked up with them, sizes
+// first, in two steps for each level, or more if it is long ([manifest.Stat],
+// [manifest.Describe]). If Scans is set, it makes another pass over all manifests. No
+// image costs a read of its own.
 func (s *Images) Describe(ctx context.Context, repo string, f ImageFilter, after digest.Digest) iter.Seq2[ImageDetail, error] {
 	return func(yield func(ImageDetail, error) bool) {
 		if err := s.describe(ctx, repo, f, after, func(d ImageDetail) bool { return yield(d, nil) }); err != nil {
@@ -179,17 +180,29 @@ func (s *Images) below(ctx context.Context, repo string, recs []manifest.Record,
 			}
 		}
 		recs = nil
-		const most = 1000 // in one step
+		const most, mostBytes = 1000, 4 << 20 // in one step
 		for dgsts := range slices.Chunk(level, most) {
-			found, err := manifest.Describe(ctx, s.Manifests, repo, dgsts)
+			stored, err := manifest.Stat(ctx, s.Manifests, repo, dgsts)
 			if err != nil {
 				return err
 			}
-			for _, rec := range found {
-				if rec.Desc.Digest != "" {
-					sizes.add(&rec)
-					recs = append(recs, rec)
+			for len(dgsts) > 0 {
+				n, bytes := 1, stored[0].Size
+				for n < len(dgsts) && bytes+stored[n].Size <= mostBytes {
+					bytes += stored[n].Size
+					n++
 				}
+				found, err := manifest.Describe(ctx, s.Manifests, repo, dgsts[:n])
+				if err != nil {
+					return err
+				}
+				for _, rec := range found {
+					if rec.Desc.Digest != "" {
+						sizes.add(&rec)
+						recs = append(recs, manifest.Record{Manifests: rec.Manifests})
+					}
+				}
+				dgsts, stored = dgsts[n:], stored[n:]
 			}
 		}
 	}
