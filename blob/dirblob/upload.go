@@ -290,9 +290,12 @@ func (s *Store) moved(ctx context.Context, u blob.Upload, err error) error {
 		return err
 	}
 	for _, path := range v.paths(s.sessionDir(u.ID)) {
-		if _, err := stat(path); err != nil {
+		switch _, err := stat(path); {
+		case errors.Is(err, fs.ErrNotExist):
 			// A crash came between the end of a commit and that of its session.
 			return blob.ErrUploadNotFound
+		case err != nil:
+			return err
 		}
 	}
 	return errSwept
