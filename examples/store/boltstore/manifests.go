@@ -284,10 +284,12 @@ func (m *Manifests) Manifests(ctx context.Context, repo string, after digest.Dig
 func (m *Manifests) records(ctx context.Context, repo string, after digest.Digest) iter.Seq2[stored, error] {
 	prefix := name(repo)
 	return list(ctx, m.db, append(name(repo), afterDigest(string(after))...), func(t *tx, from []byte, n int) (page []stored, _ []byte, err error) {
+		size := 0
 		for k, v := range t.heads(manifestRows, prefix, from) {
-			if len(page) == n {
+			if len(page) == n || size > pageBytes {
 				return page, append([]byte(nil), k...), nil
 			}
+			size += len(v)
 			dgst, _ := readDigest(k[len(prefix):])
 			s, err := readRecord(dgst, v)
 			if err != nil {
@@ -359,10 +361,12 @@ func (m *Manifests) ReferrersJSON(ctx context.Context, repo string, subject dige
 	prefix := referrerPrefix(repo, subject, artifactType)
 	from := append(prefix[:len(prefix):len(prefix)], afterDigest(string(after))...)
 	return list(ctx, m.db, from, func(t *tx, from []byte, n int) (page []manifest.ReferrerJSON, _ []byte, err error) {
+		size := 0
 		for k, v := range t.under(referrerRows, prefix, from) {
-			if len(page) == n {
+			if len(page) == n || size > pageBytes {
 				return page, append([]byte(nil), k...), nil
 			}
+			size += len(v)
 			dgst, _ := readDigest(k[len(prefix):])
 			page = append(page, manifest.ReferrerJSON{Digest: dgst, JSON: string(v)})
 		}

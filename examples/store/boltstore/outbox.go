@@ -52,10 +52,9 @@ func (m *Manifests) Events(ctx context.Context, after string) iter.Seq2[manifest
 		return func(yield func(manifest.Committed, error) bool) { yield(manifest.Committed{}, fail(err)) }
 	}
 	return list(ctx, m.db, numberRow(n+1), func(t *tx, from []byte, n int) (page []manifest.Committed, _ []byte, err error) {
-		const most = 1 << 20 // bytes of a page
 		size := 0
 		for k, v := range t.under(eventRows, nil, from) {
-			if len(page) == n || size > most {
+			if len(page) == n || size > pageBytes {
 				return page, append([]byte(nil), k...), nil
 			}
 			e := manifest.Committed{Position: position(number(k))}

@@ -8,6 +8,10 @@ import (
 // The first page of a listing is short, since many readers want no more.
 const firstPageLen, pageLen = 32, 256
 
+// A page of what may be long, documents and what is taken from them, ends behind
+// so many bytes.
+const pageBytes = 1 << 20
+
 // list yields what read finds, page by page. read gets a place to begin at, the
 // first time from, and returns up to n things and the place behind them, nil at
 // the end. No transaction is open while the loop body runs.
