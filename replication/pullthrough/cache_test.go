@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/manifest/memmanifest"
 	"github.com/wharfage/wharfage/replication"
 	"github.com/wharfage/wharfage/replication/pullthrough"
 	"github.com/wharfage/wharfage/repository"
@@ -268,6 +270,51 @@ func TestReferrers(t *testing.T) {
 	w.failing(replication.ErrUnavailable)
 	w.advance(6 * time.Hour)
 	list(signature.Digest, local.Digest, late.Digest)
+}
+
+// reads counts whole documents that are read.
+type reads struct {
+	*memmanifest.Store
+	n atomic.Int64
+}
+
+func (r *reads) Get(ctx context.Context, repo string, dgst digest.Digest) (manifest.Record, error) {
+	r.n.Add(1)
+	return r.Store.Get(ctx, repo, dgst)
+}
+
+// TestToBeDescribedIsNoUse: a HEAD and a list of referrers read no documents that are here,
+// so that these do not count as used.
+func TestToBeDescribedIsNoUse(t *testing.T) {
+	var store *reads
+	w := newWorld(t, func(c *pullthrough.Cache) {
+		store = &reads{Store: c.Manifests.(*memmanifest.Store)}
+		c.Manifests = store
+	})
+	h := w.handle()
+	h.HideArchived = true
+	image := w.image("a", nil, nil, "v1")
+	for i := range 5 {
+		w.image(fmt.Sprint("sig", i), nil, &image)
+	}
+	w.want(t, "app/manifests/v1", 200, w.raw(image.Digest))
+	w.want(t, "app/referrers/"+string(image.Digest), 200, nil)
+	store.n.Store(0)
+	body := w.want(t, "app/referrers/"+string(image.Digest), 200, nil).Body.String()
+	if n := strings.Count(body, `"digest"`); n != 5 {
+		t.Errorf("%d referrers, want 5: %s", n, body)
+	}
+	if rec := w.do("HEAD", "/v2/up/app/manifests/v1", nil); rec.Code != 200 {
+		t.Errorf("HEAD: %d", rec.Code)
+	}
+	if n := store.n.Load(); n != 0 {
+		t.Errorf("%d documents were read", n)
+	}
+	late := w.image("late", nil, nil)
+	recs, err := manifest.Describe(t.Context(), w.cache.CachedManifests(), "up/app", []digest.Digest{image.Digest, late.Digest, digest.FromString("no")})
+	if err != nil || recs[0].Desc.Digest != image.Digest || recs[1].Desc.Digest != late.Digest || recs[1].Raw != nil || recs[2].Desc.Digest != "" {
+		t.Errorf("described %+v, %v", recs, err)
+	}
 }
 
 // TestImmutableTag: one that may not move stays, is told once a day, and is served.

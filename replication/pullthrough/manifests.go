@@ -15,8 +15,8 @@ import (
 )
 
 // CachedManifests is Manifests, and what it lacks and a rule covers. Listings are of what is
-// here. It is a [manifest.Stater] and a [manifest.Counter], and a [manifest.Catalog] if
-// Manifests is one.
+// here. It is a [manifest.Stater], a [manifest.Describer] and a [manifest.Counter], and a
+// [manifest.Catalog] if Manifests is one.
 func (c *Cache) CachedManifests() manifest.Store {
 	if catalog, ok := c.Manifests.(manifest.Catalog); ok {
 		return struct {
@@ -46,20 +46,39 @@ func (m cachedManifests) Stat(ctx context.Context, repo string, dgsts []digest.D
 	if err != nil {
 		return nil, err
 	}
+	return out, m.fetch(ctx, repo, dgsts, func(i int) bool { return out[i].Digest == "" }, func(i int, rec manifest.Record) {
+		out[i] = ocispec.Descriptor{MediaType: rec.Desc.MediaType, Digest: rec.Desc.Digest, Size: rec.Desc.Size, ArtifactType: rec.Desc.ArtifactType}
+	})
+}
+
+// Describe implements [manifest.Describer]. To be described is no use.
+func (m cachedManifests) Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
+	out, err := manifest.Describe(ctx, m.c.Manifests, repo, dgsts)
+	if err != nil {
+		return nil, err
+	}
+	return out, m.fetch(ctx, repo, dgsts, func(i int) bool { return out[i].Desc.Digest == "" }, func(i int, rec manifest.Record) {
+		rec.Raw = nil
+		out[i] = rec
+	})
+}
+
+// fetch gets those that are lacking from upstream, if that has them.
+func (m cachedManifests) fetch(ctx context.Context, repo string, dgsts []digest.Digest, lacking func(i int) bool, got func(i int, rec manifest.Record)) error {
 	p, covered := m.c.asked(ctx, repo)
 	for i, dgst := range dgsts {
-		if out[i].Digest != "" || !covered {
+		if !covered || !lacking(i) {
 			continue
 		}
 		rec, err := m.c.manifest(ctx, p, dgst)
 		switch {
 		case err == nil:
-			out[i] = ocispec.Descriptor{MediaType: rec.Desc.MediaType, Digest: dgst, Size: rec.Desc.Size, ArtifactType: rec.Desc.ArtifactType}
+			got(i, rec)
 		case !absent(err):
-			return nil, err
+			return err
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // absent tells whether an upstream does not have what was asked for, as far as this
