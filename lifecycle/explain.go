@@ -71,7 +71,7 @@ func (p *Plan) view(r, i int) RuleView {
 		return v
 	}
 	// The verdict as if r were the owner.
-	alone := Plan{policy: p.policy, images: p.images, now: p.now, counts: p.counts, marks: make([]mark, i+1)}
+	alone := Plan{policy: p.policy, images: p.images, now: p.now, counts: p.counts, graph: p.graph, marks: make([]mark, i+1)}
 	mk.owner, mk.want, mk.rank = uint8(r), expire, 0
 	n, spare := clamp(rule.Selection.CountNumber), clamp(int64(p.policy.extension(r).KeepNewest))
 	since := im.since(rule.Selection.CountType)

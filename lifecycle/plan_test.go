@@ -290,6 +290,17 @@ func TestExplainSaysWhatEachRuleThinks(t *testing.T) {
 	}
 }
 
+// TestExplainReferrers that rules count, by what the rules say of them.
+func TestExplainReferrers(t *testing.T) {
+	p := with(t, policy(t, "1 expire any count 1"), lifecycle.Options{CountReferrers: true})
+	old := Image("v1", PushedDaysAgo(3))
+	plan := lifecycle.Evaluate(p, []lifecycle.Image{old, Image("signature", PushedDaysAgo(2), RefersTo(old))}, Now())
+	x, err := lifecycle.Explain(plan, "signature")
+	if err != nil || len(x.Rules) != 1 || !x.Rules[0].Sees || x.Rules[0].Due || x.Verdict.Via != lifecycle.ViaSubject {
+		t.Errorf("%v, %v", x, err)
+	}
+}
+
 func TestDiffPairsByDigest(t *testing.T) {
 	p := policy(t, "1 expire v* pushed 7", "2 transition w* pushed 7")
 	images := []lifecycle.Image{Image("v1", PushedDaysAgo(8)), Image("v2", PushedDaysAgo(7)), Image("w", PushedDaysAgo(7)), Image("x")}
