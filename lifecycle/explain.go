@@ -114,7 +114,7 @@ func (p *Plan) unseen(rule *Rule, x RuleExtension, i int) string {
 		return "it is in the storage class " + string(im.class())
 	case s.TagStatus == Untagged:
 		return "it has a tag"
-	case s.TagStatus == Tagged && len(im.Tags) == 0:
+	case len(im.Tags) == 0 && (s.TagStatus == Tagged || x.TagsOnly):
 		return "it has no tag"
 	}
 	missing := func(list []string, what string, prefixes bool) string {

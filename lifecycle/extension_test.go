@@ -187,6 +187,20 @@ func TestTagsOnly(t *testing.T) {
 	Expect(t, p, after, Now(), Expires(2, "build-2"), Keeps(lifecycle.ReasonListed, "build-0"))
 }
 
+// A rule for any image that takes tags only is done with what has none: it neither
+// acts on it, again in each run, nor counts it.
+func TestTagsOnlySeesNoUntaggedImages(t *testing.T) {
+	tagsOnly := lifecycle.Extensions{Rules: []lifecycle.RuleExtension{{Priority: 1, TagsOnly: true}}}
+	images := []lifecycle.Image{Image("v1", PushedDaysAgo(9)), Image("v2", PushedDaysAgo(8)), Untagged("left", PushedDaysAgo(7))}
+	for _, p := range []*lifecycle.Policy{extended(t, policy(t, "1 expire any pushed 8"), tagsOnly), extended(t, policy(t, "1 expire any count 1"), tagsOnly)} {
+		plan := Expect(t, p, images, Now(), Untags(1, "v1"), Keeps(lifecycle.ReasonNoRule, "left"))
+		if x, err := lifecycle.Explain(plan, string(Digest("left"))); err != nil || x.Rules[0].Why != "it has no tag" {
+			t.Errorf("%v, %v", x, err)
+		}
+		Expect(t, p, plan.Outcome(), Now())
+	}
+}
+
 func TestExtensionsAreChecked(t *testing.T) {
 	p := policy(t, "1 expire v* count 1", "2 expire untagged pushed 5", "3 transition any pushed 5")
 	long := strings.Repeat("x", 257)

@@ -185,7 +185,7 @@ func (o *oracle) sees(r *Rule, i int) bool {
 	}
 	switch s.TagStatus {
 	case Any:
-		return true
+		return len(im.Tags) > 0 || !o.extension(r).TagsOnly
 	case Untagged:
 		return len(im.Tags) == 0 || o.is("untagged selects all")
 	}
