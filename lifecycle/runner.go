@@ -68,7 +68,7 @@ type Runner struct {
 	Dry bool // do all but change the store
 
 	// Limit bounds how many images a run acts on; what is beyond, the youngest, is
-	// left to the next run. Zero means no limit.
+	// left to the next run. What is spared does not count. Zero means no limit.
 	Limit int
 
 	// Grace is how long a referrer must have been in its storage class before Reap
@@ -292,7 +292,7 @@ func (x *execution) apply(ctx context.Context, chosen func(Verdict) bool) error 
 		}
 	}
 	for n, v := range todo {
-		if ctx.Err() != nil || n == x.Limit && n > 0 || len(x.errs) == maxFailures {
+		if ctx.Err() != nil || x.Limit > 0 && len(x.report.Acted) == x.Limit || len(x.errs) == maxFailures {
 			x.report.Later = len(todo) - n
 			break
 		}
