@@ -107,6 +107,9 @@ func (e *badLayer) Error() string { return e.why }
 // layer changes files as a layer does: it adds, replaces and removes.
 func (s *Scanner) layer(ctx context.Context, repo string, desc ocispec.Descriptor, files map[string][]Module, left *int64) error {
 	rc, _, err := s.Blobs.Open(ctx, repo, desc.Digest, 0, -1)
+	if errors.Is(err, blob.ErrNotFound) && manifest.IsForeignLayer(desc.MediaType) {
+		return &badLayer{"a layer is kept elsewhere"}
+	}
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,10 @@ func image(t *testing.T, h *wharfage.Handler, mediaType string, layers ...[]stri
 	config := put(ocispec.MediaTypeImageConfig, []byte("{}"))
 	draft := manifest.ImageDraft{Config: &config}
 	for _, files := range layers {
+		if manifest.IsForeignLayer(mediaType) { // which nobody pushes
+			draft.Layers = append(draft.Layers, ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromString("elsewhere"), Size: 9})
+			continue
+		}
 		var packed bytes.Buffer
 		z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
 		w := tar.NewWriter(z)
@@ -159,6 +163,7 @@ func TestWhatCannotBeReadHasNoSBOM(t *testing.T) {
 		"no gzip":  {dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, nil)},
 		"no tar":   {dgst: image(t, h, ocispec.MediaTypeImageLayer, nil)},
 		"a bomb":   {s: sbomscan.Scanner{MaxSize: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
+		"foreign":  {dgst: image(t, h, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", small)},
 		"too much": {s: sbomscan.Scanner{MaxFile: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
 	} {
 		s := c.s
