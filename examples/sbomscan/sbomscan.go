@@ -45,7 +45,7 @@ type Scanner struct {
 	Advise func(ctx context.Context, m Module) ([]scan.Finding, error)
 
 	MaxFile int64 // bytes of a binary, which is read into memory; larger ones are refused. 0 means 128 MiB
-	MaxSize int64 // bytes of all layers unpacked; 0 means 8 GiB
+	MaxSize int64 // bytes of all layers unpacked, and of holes in binaries; 0 means 8 GiB
 }
 
 // Scan implements [scan.Scanner]. An image with a layer that it cannot unpack is
@@ -149,13 +149,13 @@ func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, files map[s
 	t := tar.NewReader(limited)
 	for {
 		head, err := t.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			if limited.N == 0 {
-				return &badLayer{"the image is too large"}
-			}
+		switch {
+		case err != nil && limited.N <= 0: // also where an entry would begin, which looks like the end
+			return &badLayer{"the image is too large"}
+		case err == io.EOF:
+			*left = limited.N
+			return nil
+		case err != nil:
 			return &badLayer{"a layer is no tar"}
 		}
 		name := path.Clean("/" + head.Name)
@@ -168,14 +168,15 @@ func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, files map[s
 		case head.Typeflag != tar.TypeDir:
 			remove(files, name)
 			if head.Typeflag == tar.TypeReg && head.Mode&0o111 != 0 {
-				if err := s.binary(t, head, name, files); err != nil {
+				was := limited.N
+				n, err := s.binary(t, head, name, files)
+				limited.N -= max(0, n-(was-limited.N)) // holes of a sparse file
+				if err != nil {
 					return err
 				}
 			}
 		}
 	}
-	*left = limited.N
-	return nil
 }
 
 // remove drops a file, or all below a folder.
@@ -188,24 +189,27 @@ func remove(files map[string][]Module, name string) {
 	}
 }
 
-func (s *Scanner) binary(r io.Reader, head *tar.Header, name string, files map[string][]Module) error {
+// binary adds what a Go binary was built from, and returns how much of the file it
+// has read. What is no Go binary adds nothing.
+func (s *Scanner) binary(r io.Reader, head *tar.Header, name string, files map[string][]Module) (n int64, err error) {
 	magic := make([]byte, 4)
 	if _, err := io.ReadFull(r, magic); err != nil {
-		return nil // shorter than any binary; if the tar is broken, the next header tells
+		return 0, nil // shorter than any binary; if the tar is broken, the next header tells
 	}
 	if !isBinary(magic) {
-		return nil
+		return 0, nil
 	}
 	if head.Size > cmp.Or(s.MaxFile, 128<<20) {
-		return &badLayer{"a binary is too large"}
+		return 0, &badLayer{"a binary is too large"}
 	}
 	b := bytes.NewBuffer(magic)
 	if _, err := io.Copy(b, r); err != nil {
-		return &badLayer{"a layer is no tar"}
+		return 0, nil // the next header tells
 	}
+	n = int64(b.Len())
 	info, err := buildinfo.Read(bytes.NewReader(b.Bytes()))
 	if err != nil {
-		return nil // no Go binary
+		return n, nil
 	}
 	found := []Module{{"stdlib", strings.TrimPrefix(info.GoVersion, "go"), name}}
 	if info.Main.Path != "" {
@@ -218,7 +222,7 @@ func (s *Scanner) binary(r io.Reader, head *tar.Header, name string, files map[s
 		found = append(found, Module{m.Path, m.Version, name})
 	}
 	files[name] = found
-	return nil
+	return n, nil
 }
 
 // isBinary tells ELF, PE and Mach-O by their beginning.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,20 +29,8 @@ import (
 // image pushes an image of layers, each of which is names and contents.
 func image(t *testing.T, h *wharfage.Handler, mediaType string, layers ...[]string) digest.Digest {
 	t.Helper()
-	put := func(mediaType string, content []byte) ocispec.Descriptor {
-		desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
-		if err := blob.Put(t.Context(), h.Blobs, "app", desc, bytes.NewReader(content)); err != nil {
-			t.Fatal(err)
-		}
-		return desc
-	}
-	config := put(ocispec.MediaTypeImageConfig, []byte("{}"))
-	draft := manifest.ImageDraft{Config: &config}
+	var contents [][]byte
 	for _, files := range layers {
-		if manifest.IsForeignLayer(mediaType) { // which nobody pushes
-			draft.Layers = append(draft.Layers, ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromString("elsewhere"), Size: 9})
-			continue
-		}
 		var packed bytes.Buffer
 		z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
 		w := tar.NewWriter(z)
@@ -53,10 +42,30 @@ func image(t *testing.T, h *wharfage.Handler, mediaType string, layers ...[]stri
 		}
 		w.Close()
 		z.Close()
-		content := packed.Bytes()
 		if files == nil {
-			content = []byte("no layer")
+			packed = *bytes.NewBufferString("no layer")
 		}
+		contents = append(contents, packed.Bytes())
+	}
+	return push(t, h, mediaType, contents...)
+}
+
+// push pushes an image of layers; foreign ones stay away.
+func push(t *testing.T, h *wharfage.Handler, mediaType string, layers ...[]byte) digest.Digest {
+	t.Helper()
+	put := func(mediaType string, content []byte) ocispec.Descriptor {
+		desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
+		if manifest.IsForeignLayer(mediaType) {
+			return desc
+		}
+		if err := blob.Put(t.Context(), h.Blobs, "app", desc, bytes.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+		return desc
+	}
+	config := put(ocispec.MediaTypeImageConfig, []byte("{}"))
+	draft := manifest.ImageDraft{Config: &config}
+	for _, content := range layers {
 		draft.Layers = append(draft.Layers, put(mediaType, content))
 	}
 	raw, desc, err := draft.Build()
@@ -151,6 +160,67 @@ func sbom(t *testing.T, h *wharfage.Handler, image digest.Digest) (names []strin
 	return names
 }
 
+// TestAnImageThatIsTooLargeHasNoSBOM, wherever the limit lies: half a list is none.
+func TestAnImageThatIsTooLargeHasNoSBOM(t *testing.T) {
+	h := wharfage.NewMemory()
+	small := []string{"etc/a", "", "etc/b", "", "etc/c", ""} // each takes 512 bytes
+	scan := func(max int64, dgst digest.Digest) (status scan.Status, why string) {
+		t.Helper()
+		s := sbomscan.Scanner{Blobs: h.Blobs, Manifests: h.Manifests, MaxSize: max}
+		r, err := s.Scan(t.Context(), "app", ocispec.Descriptor{Digest: dgst})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Status, r.Description
+	}
+	const tooLarge = "the image is too large"
+	one := image(t, h, ocispec.MediaTypeImageLayerGzip, small)
+	two := image(t, h, ocispec.MediaTypeImageLayerGzip, small, []string{"etc/d", ""})
+	for max := int64(512); max <= 3*512; max += 128 {
+		if status, why := scan(max, one); why != tooLarge {
+			t.Errorf("with %d bytes of one layer: %s, %s", max, status, why)
+		}
+	}
+	if status, why := scan(5*512, two); why != tooLarge {
+		t.Errorf("with the first of two layers: %s, %s", status, why)
+	}
+	// A sparse file of 64 KiB, of which 4 bytes are in the tar.
+	dgst := push(t, h, ocispec.MediaTypeImageLayer, slices.Concat(
+		block(tar.TypeXHeader, "", record("GNU.sparse.major", "1")+record("GNU.sparse.minor", "0")+record("GNU.sparse.name", "bin/app")+record("GNU.sparse.realsize", "65536")),
+		block(tar.TypeReg, "app", "1\n0\n4\n"+strings.Repeat("\x00", 512-6)+"\x7fELF"), make([]byte, 1024)))
+	if status, why := scan(64<<10, dgst); why != tooLarge {
+		t.Errorf("a sparse file: %s, %s", status, why)
+	}
+	if status, why := scan(128<<10, dgst); status != "FINDINGS_UNAVAILABLE" {
+		t.Errorf("a sparse file within the limit: %s, %s", status, why)
+	}
+}
+
+// record is one of a PAX header. It takes two digits to say how long it is.
+func record(key, value string) string {
+	text := " " + key + "=" + value + "\n"
+	return fmt.Sprint(len(text)+2) + text
+}
+
+// block is an entry of a tar that archive/tar does not write.
+func block(kind byte, name, content string) []byte {
+	b := make([]byte, 512+(len(content)+511)/512*512)
+	copy(b, name)
+	copy(b[100:], "0000755")
+	copy(b[124:], fmt.Sprintf("%011o", len(content)))
+	copy(b[136:], "00000000000")
+	copy(b[148:], "        ")
+	b[156] = kind
+	copy(b[257:], "ustar\x0000")
+	sum := 0
+	for _, c := range b[:512] {
+		sum += int(c)
+	}
+	copy(b[148:], fmt.Sprintf("%06o\x00", sum))
+	copy(b[512:], content)
+	return b
+}
+
 func TestWhatCannotBeReadHasNoSBOM(t *testing.T) {
 	h := wharfage.NewMemory()
 	exe := binary(t)
@@ -163,7 +233,7 @@ func TestWhatCannotBeReadHasNoSBOM(t *testing.T) {
 		"no gzip":  {dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, nil)},
 		"no tar":   {dgst: image(t, h, ocispec.MediaTypeImageLayer, nil)},
 		"a bomb":   {s: sbomscan.Scanner{MaxSize: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
-		"foreign":  {dgst: image(t, h, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", small)},
+		"foreign":  {dgst: push(t, h, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", []byte("elsewhere"))},
 		"too much": {s: sbomscan.Scanner{MaxFile: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
 	} {
 		s := c.s
