@@ -138,6 +138,9 @@ func (r *Runner) Pushed(ctx context.Context, e manifest.Event) ([]Result, error)
 }
 
 func isSkip(err error) bool {
+	if missing, ok := errors.AsType[*manifest.MissingError](err); ok && missing.Manifests != nil {
+		return true // the image was deleted while it was scanned
+	}
 	return errors.Is(err, ErrTooSoon) || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrArchived)
 }
 

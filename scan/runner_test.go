@@ -255,7 +255,7 @@ func TestAResultIsAReferrer(t *testing.T) {
 
 func TestAResultNeedsItsImage(t *testing.T) {
 	w := newWorld(t)
-	desc, _ := w.push(image("1"))
+	desc, event := w.push(image("1"))
 	w.scanner.Report = func(ctx context.Context, repo string, image ocispec.Descriptor) (scan.Report, error) {
 		return scan.Report{}, w.manifests.Apply(ctx, repo, manifest.Change{Delete: []manifest.Removal{{Digest: image.Digest}}})
 	}
@@ -264,6 +264,16 @@ func TestAResultNeedsItsImage(t *testing.T) {
 	}
 	if got := w.referrers(desc.Digest); got != nil {
 		t.Errorf("a deleted image has results: %v", got)
+	}
+	w.always(scan.Continuous)
+	for name, scan := range map[string]func() ([]scan.Result, error){
+		"Pushed": func() ([]scan.Result, error) { return w.runner.Pushed(t.Context(), event) },
+		"Due":    func() ([]scan.Result, error) { return w.runner.Due(t.Context(), "app") },
+	} {
+		w.push(image("1"))
+		if done, err := scan(); done != nil || err != nil {
+			t.Errorf("%s, of an image that is deleted meanwhile: %v, %v", name, done, err)
+		}
 	}
 }
 
