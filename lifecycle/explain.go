@@ -76,22 +76,25 @@ func (p *Plan) view(r, i int) RuleView {
 	n, spare := clamp(rule.Selection.CountNumber), clamp(int64(p.policy.extension(r).KeepNewest))
 	since := im.since(rule.Selection.CountType)
 	limit, ok := rule.limit(p.policy.day())
+	border := saturated(instant(p.now), limit)
 	count := rule.Selection.CountType == ImageCountMoreThan
 	if count || spare > 0 {
 		mk.rank = p.rank(r, i)
 	}
 	switch {
-	case count && mk.rank == 0, !count && since.IsZero(), spare > 0 && mk.rank == 0:
+	case count && mk.rank == 0, !count && since.IsZero():
 		mk.reason = reasonUnknown
 	case count && mk.rank <= max(n, spare):
 		mk.reason = reasonCount
 	case count:
 		mk.reason, v.Due = reasonDue, true
-	case !ok || instant(since) >= saturated(instant(p.now), limit):
-		mk.reason = reasonYoung
 	case rule.Selection.CountType == SinceImagePulled && !p.policy.opts.PullsSince.IsZero() &&
-		instant(p.policy.opts.PullsSince) >= saturated(instant(p.now), limit):
+		ok && instant(since) < border && instant(p.policy.opts.PullsSince) >= border:
 		mk.reason = reasonPullsUnknown
+	case spare > 0 && mk.rank == 0:
+		mk.reason = reasonUnknown
+	case !ok || instant(since) >= border:
+		mk.reason = reasonYoung
 	case spare > 0 && mk.rank <= spare:
 		mk.reason = reasonNewest
 	default:

@@ -144,8 +144,10 @@ const (
 // report. A run may end at any point, and leaves no more than a plan half carried
 // out: the next one makes a new plan.
 //
-// It is one pass: what an index protects that went in it, goes in the next.
-// Else a second run right after the first changes nothing.
+// It is one pass: what an index protects that went in it, goes in the next, with
+// its referrers. Else a second run right after the first changes nothing, as long
+// as the policy has no Options and no Extensions: an image that lost its tags, say,
+// may be what another rule is about.
 //
 // The report is valid with an error too. Refused runs, which change nothing:
 // *[ClockError] when the clock is before what is in the store, or far from Last,
