@@ -299,6 +299,16 @@ func TestExplainReferrers(t *testing.T) {
 	if err != nil || len(x.Rules) != 1 || !x.Rules[0].Sees || x.Rules[0].Due || x.Verdict.Via != lifecycle.ViaSubject {
 		t.Errorf("%v, %v", x, err)
 	}
+	// What is spared would have gone with its subject, and not by its rule.
+	p = extended(t, p, lifecycle.Extensions{Keep: []lifecycle.KeepRule{{Name: "signed", TagPatterns: []string{"sig*"}}}})
+	plan = lifecycle.Evaluate(p, []lifecycle.Image{old, Image("signature", PushedDaysAgo(2), RefersTo(old))}, Now())
+	if v := plan.Verdict(1); v.String() != `keep: its subject, or its index, would expire it, but the keep rule "signed" names it` {
+		t.Error(v)
+	}
+	plan = lifecycle.Evaluate(p, []lifecycle.Image{old, Image("signature", PushedDaysAgo(2), RefersTo(old)), Image("v2")}, Now())
+	if v := plan.Verdict(1); v.String() != `keep: rule 1 would expire it, but the keep rule "signed" names it` {
+		t.Error(v)
+	}
 }
 
 func TestDiffPairsByDigest(t *testing.T) {

@@ -111,14 +111,14 @@ func newest(n int64) string {
 
 // wanted says what would happen but for something.
 func (v Verdict) wanted(rule *Rule) string {
-	want := "expire"
-	switch v.plan.marks[v.i].want {
+	want, mk := "expire", &v.plan.marks[v.i]
+	switch mk.want {
 	case transition:
 		want = "archive"
 	case untag:
 		want = "untag"
 	}
-	if rule == nil || v.plan.marks[v.i].reason == reasonFollowerListed {
+	if rule == nil || mk.reason == reasonFollowerListed || v.Subject != "" && !v.plan.view(int(mk.owner), v.i).Due {
 		return "its subject, or its index, would " + want + " it"
 	}
 	return rule.name() + " would " + want + " it"
