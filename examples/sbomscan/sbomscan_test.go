@@ -164,9 +164,9 @@ func sbom(t *testing.T, h *wharfage.Handler, image digest.Digest) (names []strin
 func TestAnImageThatIsTooLargeHasNoSBOM(t *testing.T) {
 	h := wharfage.NewMemory()
 	small := []string{"etc/a", "", "etc/b", "", "etc/c", ""} // each takes 512 bytes
-	scan := func(max int64, dgst digest.Digest) (status scan.Status, why string) {
+	scan := func(limit int64, dgst digest.Digest) (status scan.Status, why string) {
 		t.Helper()
-		s := sbomscan.Scanner{Blobs: h.Blobs, Manifests: h.Manifests, MaxSize: max}
+		s := sbomscan.Scanner{Blobs: h.Blobs, Manifests: h.Manifests, MaxSize: limit}
 		r, err := s.Scan(t.Context(), "app", ocispec.Descriptor{Digest: dgst})
 		if err != nil {
 			t.Fatal(err)
@@ -176,9 +176,9 @@ func TestAnImageThatIsTooLargeHasNoSBOM(t *testing.T) {
 	const tooLarge = "the image is too large"
 	one := image(t, h, ocispec.MediaTypeImageLayerGzip, small)
 	two := image(t, h, ocispec.MediaTypeImageLayerGzip, small, []string{"etc/d", ""})
-	for max := int64(512); max <= 3*512; max += 128 {
-		if status, why := scan(max, one); why != tooLarge {
-			t.Errorf("with %d bytes of one layer: %s, %s", max, status, why)
+	for limit := int64(512); limit <= 3*512; limit += 128 {
+		if status, why := scan(limit, one); why != tooLarge {
+			t.Errorf("with %d bytes of one layer: %s, %s", limit, status, why)
 		}
 	}
 	if status, why := scan(5*512, two); why != tooLarge {
