@@ -46,6 +46,7 @@ type Scanner struct {
 
 	MaxFile int64 // bytes of a binary, which is read into memory; larger ones are refused. 0 means 128 MiB
 	MaxSize int64 // bytes of all layers unpacked, and of holes in binaries; 0 means 8 GiB
+	MaxSBOM int64 // bytes of a list, about, which is kept in memory; 0 means 64 MiB
 }
 
 // Scan implements [scan.Scanner]. An image with a layer that it cannot unpack is
@@ -59,13 +60,12 @@ func (s *Scanner) Scan(ctx context.Context, repo string, image ocispec.Descripto
 	if err != nil {
 		return scan.Report{}, err
 	}
-	files := map[string][]Module{}
-	left := cmp.Or(s.MaxSize, 8<<30)
+	c := contents{left: cmp.Or(s.MaxSize, 8<<30), room: cmp.Or(s.MaxSBOM, 64<<20)}
 	for _, layer := range m.Layers {
 		if !strings.HasSuffix(layer.MediaType, ".tar") && !strings.HasSuffix(layer.MediaType, "gzip") {
 			return scan.Report{Status: scan.StatusUnsupportedImage, Description: "a layer is neither tar nor gzip"}, nil
 		}
-		err := s.layer(ctx, repo, layer.OCI(), files, &left)
+		err := s.layer(ctx, repo, layer.OCI(), &c)
 		if _, bad := errors.AsType[*badLayer](err); bad {
 			return scan.Report{Status: scan.StatusUnsupportedImage, Description: err.Error()}, nil
 		}
@@ -74,8 +74,8 @@ func (s *Scanner) Scan(ctx context.Context, repo string, image ocispec.Descripto
 		}
 	}
 	var modules []Module
-	for _, in := range files {
-		modules = append(modules, in...)
+	for _, b := range c.below {
+		modules = append(modules, b.modules...)
 	}
 	slices.SortFunc(modules, func(a, b Module) int {
 		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Version, b.Version), strings.Compare(a.In, b.In))
@@ -104,8 +104,47 @@ type badLayer struct{ why string }
 
 func (e *badLayer) Error() string { return e.why }
 
-// layer changes files as a layer does: it adds, replaces and removes.
-func (s *Scanner) layer(ctx context.Context, repo string, desc ocispec.Descriptor, files map[string][]Module, left *int64) error {
+// contents are the Go binaries of an image so far.
+type contents struct {
+	below binaries // of the layers below the one that is being unpacked
+	layer binaries // of that one, which its whiteouts do not hide
+	left  int64    // bytes that may still be unpacked
+	room  int64    // bytes that the list may still grow by
+}
+
+// binaries are sorted by name.
+type binaries []binary
+
+type binary struct {
+	name    string
+	modules []Module
+}
+
+func (b binaries) find(name string) (at int, found bool) {
+	return slices.BinarySearchFunc(b, name, func(b binary, name string) int { return strings.Compare(b.name, name) })
+}
+
+func (b *binaries) add(one binary) {
+	at, _ := b.find(one.name)
+	*b = slices.Insert(*b, at, one)
+}
+
+// remove drops a file, or all below a folder.
+func (b *binaries) remove(name string) {
+	if at, found := b.find(name); found {
+		*b = slices.Delete(*b, at, at+1)
+	}
+	below := strings.TrimSuffix(name, "/") + "/"
+	from, _ := b.find(below)
+	to := from
+	for to < len(*b) && strings.HasPrefix((*b)[to].name, below) {
+		to++
+	}
+	*b = slices.Delete(*b, from, to)
+}
+
+// layer changes c as a layer does: it adds, replaces and removes.
+func (s *Scanner) layer(ctx context.Context, repo string, desc ocispec.Descriptor, c *contents) error {
 	rc, _, err := s.Blobs.Open(ctx, repo, desc.Digest, 0, -1)
 	if errors.Is(err, blob.ErrNotFound) && manifest.IsForeignLayer(desc.MediaType) {
 		return &badLayer{"a layer is kept elsewhere"}
@@ -116,7 +155,7 @@ func (s *Scanner) layer(ctx context.Context, repo string, desc ocispec.Descripto
 	defer rc.Close()
 	verified := &faithful{r: blob.Verify(rc, desc)}
 	content := bufio.NewReader(verified)
-	err = s.unpack(content, desc, files, left)
+	err = s.unpack(content, desc, c)
 	if verified.err == nil && err == nil {
 		_, err = io.Copy(io.Discard, content) // so that all of it is verified
 	}
@@ -137,7 +176,7 @@ func (f *faithful) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, files map[string][]Module, left *int64) error {
+func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, c *contents) error {
 	if strings.HasSuffix(desc.MediaType, "gzip") {
 		z, err := gzip.NewReader(content)
 		if err != nil {
@@ -145,7 +184,7 @@ func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, files map[s
 		}
 		content = z
 	}
-	limited := &io.LimitedReader{R: content, N: *left}
+	limited := &io.LimitedReader{R: content, N: c.left}
 	t := tar.NewReader(limited)
 	for {
 		head, err := t.Next()
@@ -153,7 +192,10 @@ func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, files map[s
 		case err != nil && limited.N <= 0: // also where an entry would begin, which looks like the end
 			return &badLayer{"the image is too large"}
 		case err == io.EOF:
-			*left = limited.N
+			for _, b := range c.layer {
+				c.below.add(b)
+			}
+			c.layer, c.left = nil, limited.N
 			return nil
 		case err != nil:
 			return &badLayer{"a layer is no tar"}
@@ -162,14 +204,15 @@ func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, files map[s
 		dir, base := path.Split(name)
 		switch removed, whiteout := strings.CutPrefix(base, ".wh."); {
 		case base == ".wh..wh..opq":
-			remove(files, dir)
+			c.below.remove(dir)
 		case whiteout:
-			remove(files, path.Join(dir, removed))
+			c.below.remove(path.Join(dir, removed))
 		case head.Typeflag != tar.TypeDir:
-			remove(files, name)
+			c.below.remove(name)
+			c.layer.remove(name)
 			if head.Typeflag == tar.TypeReg && head.Mode&0o111 != 0 {
 				was := limited.N
-				n, err := s.binary(t, head, name, files)
+				n, err := s.binary(t, head, name, c)
 				limited.N -= max(0, n-(was-limited.N)) // holes of a sparse file
 				if err != nil {
 					return err
@@ -179,19 +222,9 @@ func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, files map[s
 	}
 }
 
-// remove drops a file, or all below a folder.
-func remove(files map[string][]Module, name string) {
-	below := strings.TrimSuffix(name, "/") + "/"
-	for have := range files {
-		if have == name || strings.HasPrefix(have, below) {
-			delete(files, have)
-		}
-	}
-}
-
 // binary adds what a Go binary was built from, and returns how much of the file it
 // has read. What is no Go binary adds nothing.
-func (s *Scanner) binary(r io.Reader, head *tar.Header, name string, files map[string][]Module) (n int64, err error) {
+func (s *Scanner) binary(r io.Reader, head *tar.Header, name string, c *contents) (n int64, err error) {
 	magic := make([]byte, 4)
 	if _, err := io.ReadFull(r, magic); err != nil {
 		return 0, nil // shorter than any binary; if the tar is broken, the next header tells
@@ -221,7 +254,14 @@ func (s *Scanner) binary(r io.Reader, head *tar.Header, name string, files map[s
 		}
 		found = append(found, Module{m.Path, m.Version, name})
 	}
-	files[name] = found
+	for _, m := range found {
+		const each = 300 // of an entry without names
+		c.room -= int64(each + 2*len(m.Path) + 2*len(m.Version) + len(m.In))
+	}
+	if c.room < 0 {
+		return n, &badLayer{"the image has too many modules"}
+	}
+	c.layer.add(binary{name, found})
 	return n, nil
 }
 

@@ -31,23 +31,29 @@ func image(t *testing.T, h *wharfage.Handler, mediaType string, layers ...[]stri
 	t.Helper()
 	var contents [][]byte
 	for _, files := range layers {
-		var packed bytes.Buffer
-		z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
-		w := tar.NewWriter(z)
-		for i := 0; i < len(files); i += 2 {
-			err := w.WriteHeader(&tar.Header{Name: files[i], Size: int64(len(files[i+1])), Mode: 0o755, Typeflag: tar.TypeReg})
-			if _, e := w.Write([]byte(files[i+1])); err != nil || e != nil {
-				t.Fatal(err, e)
-			}
-		}
-		w.Close()
-		z.Close()
-		if files == nil {
-			packed = *bytes.NewBufferString("no layer")
-		}
-		contents = append(contents, packed.Bytes())
+		contents = append(contents, pack(t, files))
 	}
 	return push(t, h, mediaType, contents...)
+}
+
+// pack makes a layer of names and contents. Without any it makes none.
+func pack(t *testing.T, files []string) []byte {
+	t.Helper()
+	if files == nil {
+		return []byte("no layer")
+	}
+	var packed bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	w := tar.NewWriter(z)
+	for i := 0; i < len(files); i += 2 {
+		err := w.WriteHeader(&tar.Header{Name: files[i], Size: int64(len(files[i+1])), Mode: 0o755, Typeflag: tar.TypeReg})
+		if _, e := w.Write([]byte(files[i+1])); err != nil || e != nil {
+			t.Fatal(err, e)
+		}
+	}
+	w.Close()
+	z.Close()
+	return packed.Bytes()
 }
 
 // push pushes an image of layers; foreign ones stay away.
@@ -82,7 +88,7 @@ func push(t *testing.T, h *wharfage.Handler, mediaType string, layers ...[]byte)
 func binary(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "app")
-	if out, err := exec.Command("go", "build", "-o", file, "../quickstart").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", file, "../quickstart").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	raw, err := os.ReadFile(file)
@@ -128,6 +134,27 @@ func TestAnImageGetsAnSBOM(t *testing.T) {
 		}
 		if names := sbom(t, h, dgst); len(names) != 0 {
 			t.Errorf("after %q the SBOM has %q", removed, names)
+		}
+	}
+}
+
+// TestWhiteoutsAreForLayersBelow: what a layer brings itself they do not hide
+// (image-spec, "Whiteouts"), wherever they stand in it.
+func TestWhiteoutsAreForLayersBelow(t *testing.T) {
+	h := wharfage.NewMemory()
+	exe := binary(t)
+	runner := &scan.Runner{Scanner: &sbomscan.Scanner{Blobs: h.Blobs, Manifests: h.Manifests}, Blobs: h.Blobs, Manifests: h.Manifests}
+	below := pack(t, []string{"bin/app", exe, "bin/old", exe})
+	for _, whiteout := range []string{"bin/.wh.app", "bin/.wh..wh..opq", ".wh.bin"} {
+		for _, layer := range [][]string{{"bin/app", exe, whiteout, ""}, {whiteout, "", "bin/app", exe}} {
+			dgst := push(t, h, ocispec.MediaTypeImageLayerGzip, below, pack(t, layer))
+			if _, err := runner.Scan(t.Context(), "app", dgst); err != nil {
+				t.Fatal(err)
+			}
+			n := len(slices.DeleteFunc(sbom(t, h, dgst), func(name string) bool { return name != "stdlib" })) // one of each binary
+			if want := map[bool]int{true: 2, false: 1}[whiteout == "bin/.wh.app"]; n != want {
+				t.Errorf("%q and %s: %d binaries, want %d", layer[0], whiteout, n, want)
+			}
 		}
 	}
 }
@@ -234,6 +261,7 @@ func TestWhatCannotBeReadHasNoSBOM(t *testing.T) {
 		"no tar":   {dgst: image(t, h, ocispec.MediaTypeImageLayer, nil)},
 		"a bomb":   {s: sbomscan.Scanner{MaxSize: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
 		"foreign":  {dgst: push(t, h, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", []byte("elsewhere"))},
+		"too long": {s: sbomscan.Scanner{MaxSBOM: 1000}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
 		"too much": {s: sbomscan.Scanner{MaxFile: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
 	} {
 		s := c.s
