@@ -311,6 +311,23 @@ func TestExplainReferrers(t *testing.T) {
 	}
 }
 
+// TestSentencesAreOneLine, whatever a policy has: who prints them is not who wrote it.
+func TestSentencesAreOneLine(t *testing.T) {
+	p, err := lifecycle.Parse(`{"rules":[{"rulePriority":1,"description":"a\nb\t\u001b[2Jé","selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":1},"action":{"type":"expire"}}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := lifecycle.Evaluate(p, []lifecycle.Image{Image("v1")}, Now()).Verdict(0); !strings.HasPrefix(v.String(), "keep: rule 1 (a b  [2Jé) keeps") {
+		t.Errorf("%q", v)
+	}
+	if s := lifecycle.Evaluate(policy(t, "1 expire v* count 1", "2 expire ^a\x1b,\x1b count 2"), []lifecycle.Image{Image("a\x1b,\x1b")}, Now()).Verdict(0).String(); strings.ContainsRune(s, '\x1b') {
+		t.Errorf("%q", s)
+	}
+	if _, err := lifecycle.Parse(`{"rules":[],"\u001b[2J":1}`); err == nil || strings.ContainsRune(err.Error(), '\x1b') {
+		t.Errorf("%q", err)
+	}
+}
+
 func TestDiffPairsByDigest(t *testing.T) {
 	p := policy(t, "1 expire v* pushed 7", "2 transition w* pushed 7")
 	images := []lifecycle.Image{Image("v1", PushedDaysAgo(8)), Image("v2", PushedDaysAgo(7)), Image("w", PushedDaysAgo(7)), Image("x")}

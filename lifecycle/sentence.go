@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -160,9 +161,19 @@ func (r *Rule) old() string {
 func (r *Rule) name() string {
 	s := "rule " + strconv.FormatInt(r.Priority, 10)
 	if r.Description != "" {
-		s += " (" + r.Description + ")"
+		s += " (" + printable(r.Description) + ")"
 	}
 	return s
+}
+
+// printable has a space for what would end a line or do things to a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
 }
 
 // fateOf says what becomes of what referrer i follows.
