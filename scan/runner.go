@@ -334,12 +334,13 @@ func (r *Runner) keep(ctx context.Context, result *Result, report *Report, image
 		if err != nil {
 			return err
 		}
-		change.Delete = nil
+		change.Delete, change.Known = nil, nil
 		for _, desc := range old {
 			again := slices.ContainsFunc(change.Put, func(rec manifest.Record) bool { return rec.Desc.Digest == desc.Digest })
 			failed := desc.Annotations[annotationStatus] == string(StatusFailed)
 			if !again && !listed[desc.Digest] && (failed || result.Status != StatusFailed) {
 				change.Delete = append(change.Delete, manifest.Removal{Digest: desc.Digest, IfUnlisted: true})
+				change.Known = append(change.Known, manifest.Record{Desc: desc, Subject: image.Digest})
 			}
 		}
 		err = r.Manifests.Apply(ctx, result.Repo, change)

@@ -242,6 +242,9 @@ func TestAResultIsAReferrer(t *testing.T) {
 	if len(told) != 3 || told[2].Digest != r.Digest || len(events) != 3 || len(events[2].Change.Delete) != 1 {
 		t.Errorf("told of %d results and %d changes", len(told), len(events))
 	}
+	if c := events[2].Change; len(c.Known) != 1 || c.Known[0].Desc.Digest != c.Delete[0].Digest || c.Known[0].Subject != desc.Digest || c.Known[0].Desc.ArtifactType != scan.ArtifactType {
+		t.Errorf("the event does not tell what has gone: %+v", c.Known)
+	}
 	if _, err := w.runner.Findings(t.Context(), told[0]); !manifest.IsNotFound(err) {
 		t.Errorf("findings of a result that was replaced: %v", err)
 	}
