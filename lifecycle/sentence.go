@@ -75,6 +75,9 @@ func (v Verdict) because() string {
 	case ReasonSubjectGone:
 		return "its subject " + subject + " is not there"
 	case ReasonSubjectStays:
+		if mk.reason == reasonHeld {
+			return "its subject " + short(v.Image.Subject) + " stays, though what both follow goes"
+		}
 		return "it follows its subject " + subject + ", which stays"
 	case ReasonGrace:
 		return fmt.Sprintf("it would follow its subject %s, but has been in its storage class for %s, and less than %s is too short",
