@@ -29,9 +29,10 @@
 //
 // # Testing
 //
-// Packages blobtest, manifesttest, referrerstest, repositorytest,
-// replicationtest and queuetest check your stores against the contracts. A Handler over memory stores in an httptest.Server is a
-// registry for the tests of a client.
+// Packages blobtest, manifesttest, referrerstest, lifecycletest, repositorytest,
+// replicationtest and queuetest check your stores against the contracts, and
+// wharfagetest a registry over stores that fail. A Handler over memory stores in an
+// httptest.Server is a registry for the tests of a client.
 //
 // # Compatibility
 //

@@ -33,14 +33,14 @@ type FieldError struct {
 }
 
 func (e FieldError) String() string {
-	place := e.Pointer
+	place := printable(e.Pointer)
 	if place == "" {
 		place = "document"
 	}
 	if e.Value == "" {
 		return fmt.Sprintf("%s: %s: %s", place, e.Category, e.Allowed)
 	}
-	return fmt.Sprintf("%s: %s: is %s, allowed is: %s", place, e.Category, e.Value, e.Allowed)
+	return fmt.Sprintf("%s: %s: is %s, allowed is: %s", place, e.Category, printable(e.Value), e.Allowed)
 }
 
 // Category names a kind of fault. Programs match it, not the text.

@@ -38,6 +38,7 @@ func Evaluate(policy *Policy, images []Image, now time.Time) *Plan {
 	if e.referrers > 0 {
 		e.linkSubjects()
 		e.follow()
+		e.hold()
 	}
 	return e.Plan
 }

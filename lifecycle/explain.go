@@ -71,27 +71,30 @@ func (p *Plan) view(r, i int) RuleView {
 		return v
 	}
 	// The verdict as if r were the owner.
-	alone := Plan{policy: p.policy, images: p.images, now: p.now, counts: p.counts, marks: make([]mark, i+1)}
+	alone := Plan{policy: p.policy, images: p.images, now: p.now, counts: p.counts, graph: p.graph, marks: make([]mark, i+1)}
 	mk.owner, mk.want, mk.rank = uint8(r), expire, 0
 	n, spare := clamp(rule.Selection.CountNumber), clamp(int64(p.policy.extension(r).KeepNewest))
 	since := im.since(rule.Selection.CountType)
 	limit, ok := rule.limit(p.policy.day())
+	border := saturated(instant(p.now), limit)
 	count := rule.Selection.CountType == ImageCountMoreThan
 	if count || spare > 0 {
 		mk.rank = p.rank(r, i)
 	}
 	switch {
-	case count && mk.rank == 0, !count && since.IsZero(), spare > 0 && mk.rank == 0:
+	case count && mk.rank == 0, !count && since.IsZero():
 		mk.reason = reasonUnknown
 	case count && mk.rank <= max(n, spare):
 		mk.reason = reasonCount
 	case count:
 		mk.reason, v.Due = reasonDue, true
-	case !ok || instant(since) >= saturated(instant(p.now), limit):
-		mk.reason = reasonYoung
 	case rule.Selection.CountType == SinceImagePulled && !p.policy.opts.PullsSince.IsZero() &&
-		instant(p.policy.opts.PullsSince) >= saturated(instant(p.now), limit):
+		ok && instant(since) < border && instant(p.policy.opts.PullsSince) >= border:
 		mk.reason = reasonPullsUnknown
+	case spare > 0 && mk.rank == 0:
+		mk.reason = reasonUnknown
+	case !ok || instant(since) >= border:
+		mk.reason = reasonYoung
 	case spare > 0 && mk.rank <= spare:
 		mk.reason = reasonNewest
 	default:
@@ -114,7 +117,7 @@ func (p *Plan) unseen(rule *Rule, x RuleExtension, i int) string {
 		return "it is in the storage class " + string(im.class())
 	case s.TagStatus == Untagged:
 		return "it has a tag"
-	case s.TagStatus == Tagged && len(im.Tags) == 0:
+	case len(im.Tags) == 0 && (s.TagStatus == Tagged || x.TagsOnly):
 		return "it has no tag"
 	}
 	missing := func(list []string, what string, prefixes bool) string {

@@ -95,6 +95,25 @@ func TestKeepRulesAlwaysWin(t *testing.T) {
 	Expect(t, p, images, Now(), Expires(1, "v1", "v2", "v3"), Expires(2, "pinned"), Keeps(lifecycle.ReasonKeepRule, "old", "signature"))
 }
 
+// What refers to a referrer that is spared has a subject, and stays with it.
+func TestReferrersOfWhatIsSparedStay(t *testing.T) {
+	v1 := Image("v1", PushedDaysAgo(9))
+	sbom := Untagged("sbom", RefersTo(v1), PushedDaysAgo(9))
+	signature := Untagged("signature", RefersTo(sbom), PushedDaysAgo(9))
+	stamp := Untagged("stamp", RefersTo(signature), PushedDaysAgo(9))
+	images := []lifecycle.Image{stamp, signature, v1, sbom, Untagged("other", RefersTo(v1), PushedDaysAgo(9))}
+	keep := lifecycle.Extensions{Keep: []lifecycle.KeepRule{{Digests: []digest.Digest{sbom.Digest}}}}
+	expire, archive := policy(t, "1 expire v* pushed 8"), policy(t, "1 transition v* pushed 8")
+	Expect(t, expire, images, Now(), Expires(1, "v1"), Follows("sbom", "signature", "stamp", "other"))
+	plan := Expect(t, extended(t, expire, keep), images, Now(), Expires(1, "v1"), Follows("other"),
+		Keeps(lifecycle.ReasonKeepRule, "sbom"), Keeps(lifecycle.ReasonSubjectStays, "signature", "stamp"))
+	if v := plan.Verdict(1); v.String() != "keep: its subject "+string(sbom.Digest[:19])+" stays, though what both follow goes" {
+		t.Error(v)
+	}
+	Expect(t, extended(t, archive, keep), images, Now(), Archives(1, "v1"), Follows("other"),
+		Keeps(lifecycle.ReasonKeepRule, "sbom"), Keeps(lifecycle.ReasonSubjectStays, "signature", "stamp"))
+}
+
 // In ECR a rule says what it is about, and never what not (1738).
 func TestExcludedImagesAreLeftToLowerRules(t *testing.T) {
 	p := policy(t, "1 expire v* count 1", "2 expire any pushed 30")
@@ -185,6 +204,20 @@ func TestTagsOnly(t *testing.T) {
 	}
 	// Untagged, they are what the other rule is about.
 	Expect(t, p, after, Now(), Expires(2, "build-2"), Keeps(lifecycle.ReasonListed, "build-0"))
+}
+
+// A rule for any image that takes tags only is done with what has none: it neither
+// acts on it, again in each run, nor counts it.
+func TestTagsOnlySeesNoUntaggedImages(t *testing.T) {
+	tagsOnly := lifecycle.Extensions{Rules: []lifecycle.RuleExtension{{Priority: 1, TagsOnly: true}}}
+	images := []lifecycle.Image{Image("v1", PushedDaysAgo(9)), Image("v2", PushedDaysAgo(8)), Untagged("left", PushedDaysAgo(7))}
+	for _, p := range []*lifecycle.Policy{extended(t, policy(t, "1 expire any pushed 8"), tagsOnly), extended(t, policy(t, "1 expire any count 1"), tagsOnly)} {
+		plan := Expect(t, p, images, Now(), Untags(1, "v1"), Keeps(lifecycle.ReasonNoRule, "left"))
+		if x, err := lifecycle.Explain(plan, string(Digest("left"))); err != nil || x.Rules[0].Why != "it has no tag" {
+			t.Errorf("%v, %v", x, err)
+		}
+		Expect(t, p, plan.Outcome(), Now())
+	}
 }
 
 func TestExtensionsAreChecked(t *testing.T) {

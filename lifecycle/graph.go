@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"hash/maphash"
 	"math/bits"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -304,6 +305,41 @@ func (e *evaluation) follow() {
 					mk.action, mk.reason = keep, reasonFollowerListed
 				}
 			}
+		}
+	}
+}
+
+// hold keeps a referrer whose own subject is a referrer that stays, though what both
+// follow in the end goes.
+func (e *evaluation) hold() {
+	const free, held = 1, 2
+	known := make([]uint8, len(e.marks))
+	var path []uint32
+	for i := range e.marks {
+		mk := &e.marks[i]
+		if mk.via() != ViaSubject {
+			continue
+		}
+		path = path[:0]
+		at := uint32(i)
+		for at != absent && e.images[at].Subject != "" && known[at] == 0 {
+			path = append(path, at)
+			next := absent
+			e.find(e.images[at].Subject, func(s uint32) { next = s })
+			at = next
+		}
+		for _, below := range slices.Backward(path) {
+			known[below] = free
+			if at != absent && e.images[at].Subject != "" {
+				archived := mk.want == transition && e.images[at].StorageClass == Archive
+				if f := e.fate(at); f == keep || mk.want == expire && f != expire || known[at] == held && !archived {
+					known[below] = held
+				}
+			}
+			at = below
+		}
+		if known[i] == held {
+			mk.reason, mk.want, mk.action = reasonHeld, keep, keep
 		}
 	}
 }

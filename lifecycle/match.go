@@ -16,8 +16,8 @@ type matcher struct {
 	between int // entries with text between stars
 
 	class    [2]uint64 // rules of the standard class, and of the archive
-	any      uint64
-	untagged uint64
+	any      uint64    // rules for any image, if it has tags
+	untagged uint64    // rules for images without
 
 	fold bool
 	keep []keeper
@@ -83,10 +83,10 @@ func (p *Policy) compile() {
 		} else {
 			m.class[0] |= bit
 		}
-		switch s.TagStatus {
-		case Any:
+		if s.TagStatus == Any {
 			m.any |= bit
-		case Untagged:
+		}
+		if s.TagStatus == Untagged || s.TagStatus == Any && !p.extension(r).TagsOnly {
 			m.untagged |= bit
 		}
 		for _, entry := range s.TagPatterns {
@@ -143,7 +143,7 @@ func (p *Policy) compile() {
 // storage class. seen is room for a set of entries.
 func (m *matcher) rules(tags []string, seen []uint64) uint64 {
 	if len(tags) == 0 {
-		return m.any | m.untagged
+		return m.untagged
 	}
 	clear(seen)
 	mask, without := m.any, uint64(0)

@@ -116,7 +116,8 @@ type RuleExtension struct {
 	KeepNewest int
 
 	// TagsOnly makes an expire rule remove the tags that the rule is about, and
-	// leave the image with its other tags, or untagged.
+	// leave the image with its other tags, or untagged. It does not see images
+	// without tags.
 	TagsOnly bool
 }
 

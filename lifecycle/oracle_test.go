@@ -185,7 +185,7 @@ func (o *oracle) sees(r *Rule, i int) bool {
 	}
 	switch s.TagStatus {
 	case Any:
-		return true
+		return len(im.Tags) > 0 || !o.extension(r).TagsOnly
 	case Untagged:
 		return len(im.Tags) == 0 || o.is("untagged selects all")
 	}
@@ -528,6 +528,13 @@ func (o *oracle) settle(i int) outcome {
 	}
 	if b := o.blockers(i, action); len(b) > 0 {
 		return outcome{action: Keep, blocked: b, wanted: action}
+	}
+	// What it refers to goes too, if that is a referrer.
+	if s := slices.IndexFunc(o.images, func(s Image) bool { return s.Digest == im.Subject }); s >= 0 && o.images[s].Subject != "" {
+		out := o.settle(s).action
+		if action == Expire && out != Expire || out != Transition && out != Expire && o.images[s].StorageClass != Archive {
+			return outcome{action: Keep}
+		}
 	}
 	return outcome{action: action, via: ViaSubject}
 }

@@ -290,6 +290,44 @@ func TestExplainSaysWhatEachRuleThinks(t *testing.T) {
 	}
 }
 
+// TestExplainReferrers that rules count, by what the rules say of them.
+func TestExplainReferrers(t *testing.T) {
+	p := with(t, policy(t, "1 expire any count 1"), lifecycle.Options{CountReferrers: true})
+	old := Image("v1", PushedDaysAgo(3))
+	plan := lifecycle.Evaluate(p, []lifecycle.Image{old, Image("signature", PushedDaysAgo(2), RefersTo(old))}, Now())
+	x, err := lifecycle.Explain(plan, "signature")
+	if err != nil || len(x.Rules) != 1 || !x.Rules[0].Sees || x.Rules[0].Due || x.Verdict.Via != lifecycle.ViaSubject {
+		t.Errorf("%v, %v", x, err)
+	}
+	// What is spared would have gone with its subject, and not by its rule.
+	p = extended(t, p, lifecycle.Extensions{Keep: []lifecycle.KeepRule{{Name: "signed", TagPatterns: []string{"sig*"}}}})
+	plan = lifecycle.Evaluate(p, []lifecycle.Image{old, Image("signature", PushedDaysAgo(2), RefersTo(old))}, Now())
+	if v := plan.Verdict(1); v.String() != `keep: its subject, or its index, would expire it, but the keep rule "signed" names it` {
+		t.Error(v)
+	}
+	plan = lifecycle.Evaluate(p, []lifecycle.Image{old, Image("signature", PushedDaysAgo(2), RefersTo(old)), Image("v2")}, Now())
+	if v := plan.Verdict(1); v.String() != `keep: rule 1 would expire it, but the keep rule "signed" names it` {
+		t.Error(v)
+	}
+}
+
+// TestSentencesAreOneLine, whatever a policy has: who prints them is not who wrote it.
+func TestSentencesAreOneLine(t *testing.T) {
+	p, err := lifecycle.Parse(`{"rules":[{"rulePriority":1,"description":"a\nb\t\u001b[2Jé","selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":1},"action":{"type":"expire"}}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := lifecycle.Evaluate(p, []lifecycle.Image{Image("v1")}, Now()).Verdict(0); !strings.HasPrefix(v.String(), "keep: rule 1 (a b  [2Jé) keeps") {
+		t.Errorf("%q", v)
+	}
+	if s := lifecycle.Evaluate(policy(t, "1 expire v* count 1", "2 expire ^a\x1b,\x1b count 2"), []lifecycle.Image{Image("a\x1b,\x1b")}, Now()).Verdict(0).String(); strings.ContainsRune(s, '\x1b') {
+		t.Errorf("%q", s)
+	}
+	if _, err := lifecycle.Parse(`{"rules":[],"\u001b[2J":1}`); err == nil || strings.ContainsRune(err.Error(), '\x1b') {
+		t.Errorf("%q", err)
+	}
+}
+
 func TestDiffPairsByDigest(t *testing.T) {
 	p := policy(t, "1 expire v* pushed 7", "2 transition w* pushed 7")
 	images := []lifecycle.Image{Image("v1", PushedDaysAgo(8)), Image("v2", PushedDaysAgo(7)), Image("w", PushedDaysAgo(7)), Image("x")}

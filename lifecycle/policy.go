@@ -180,7 +180,7 @@ func (r *Rule) describe() string {
 		for _, p := range s.TagPrefixes {
 			entries = append(entries, p+"…")
 		}
-		what = "images tagged " + strings.Join(entries, " and ")
+		what = "images tagged " + printable(strings.Join(entries, " and "))
 	}
 	if s.class() == Archive {
 		what += " in the archive"

@@ -56,6 +56,7 @@ const (
 	reasonInUse
 	reasonNewest
 	reasonUnitStays
+	reasonHeld
 )
 
 var reasons = [...]Reason{
@@ -78,4 +79,5 @@ var reasons = [...]Reason{
 	reasonInUse:          ReasonInUse,
 	reasonNewest:         ReasonKeepNewest,
 	reasonUnitStays:      ReasonIndexStays,
+	reasonHeld:           ReasonSubjectStays,
 }

@@ -68,7 +68,7 @@ type Runner struct {
 	Dry bool // do all but change the store
 
 	// Limit bounds how many images a run acts on; what is beyond, the youngest, is
-	// left to the next run. Zero means no limit.
+	// left to the next run. What is spared does not count. Zero means no limit.
 	Limit int
 
 	// Grace is how long a referrer must have been in its storage class before Reap
@@ -144,8 +144,10 @@ const (
 // report. A run may end at any point, and leaves no more than a plan half carried
 // out: the next one makes a new plan.
 //
-// It is one pass: what an index protects that went in it, goes in the next.
-// Else a second run right after the first changes nothing.
+// It is one pass: what an index protects that went in it, goes in the next, with
+// its referrers. Else a second run right after the first changes nothing, as long
+// as the policy has no Options and no Extensions: an image that lost its tags, say,
+// may be what another rule is about.
 //
 // The report is valid with an error too. Refused runs, which change nothing:
 // *[ClockError] when the clock is before what is in the store, or far from Last,
@@ -292,7 +294,7 @@ func (x *execution) apply(ctx context.Context, chosen func(Verdict) bool) error 
 		}
 	}
 	for n, v := range todo {
-		if ctx.Err() != nil || n == x.Limit && n > 0 || len(x.errs) == maxFailures {
+		if ctx.Err() != nil || x.Limit > 0 && len(x.report.Acted) == x.Limit || len(x.errs) == maxFailures {
 			x.report.Later = len(todo) - n
 			break
 		}

@@ -583,6 +583,18 @@ var runnerClauses = []struct {
 		}
 		return want(s, docs, "b", "c")
 	}},
+	{"what is spared takes no place in the Limit", func(ctx context.Context, run runFunc) error {
+		docs := []doc{image("protected", 40, "v1"), image("old", 30, "v2"), image("less old", 20, "v3")}
+		s := newStore(docs...)
+		r := runner(s)
+		r.Limit = 1
+		r.KeepTag = manifest.TagMutability{Mode: manifest.MutableWithExclusion, Filters: []string{"v1"}}.KeepTag
+		report, err := run(ctx, r, parsed(expireOld))
+		if err != nil || report.Later != 1 || len(report.Failures) != 1 {
+			return fmt.Errorf("%d are left for later, %d failed, %v", report.Later, len(report.Failures), err)
+		}
+		return want(s, docs, "protected", "less old")
+	}},
 	{"what others removed is no error, and what fails leaves the rest", func(ctx context.Context, run runFunc) error {
 		docs := []doc{image("a", 20), image("b", 30), image("c", 40)}
 		s := newStore(docs...)

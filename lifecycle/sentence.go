@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -74,6 +75,9 @@ func (v Verdict) because() string {
 	case ReasonSubjectGone:
 		return "its subject " + subject + " is not there"
 	case ReasonSubjectStays:
+		if mk.reason == reasonHeld {
+			return "its subject " + short(v.Image.Subject) + " stays, though what both follow goes"
+		}
 		return "it follows its subject " + subject + ", which stays"
 	case ReasonGrace:
 		return fmt.Sprintf("it would follow its subject %s, but has been in its storage class for %s, and less than %s is too short",
@@ -111,14 +115,14 @@ func newest(n int64) string {
 
 // wanted says what would happen but for something.
 func (v Verdict) wanted(rule *Rule) string {
-	want := "expire"
-	switch v.plan.marks[v.i].want {
+	want, mk := "expire", &v.plan.marks[v.i]
+	switch mk.want {
 	case transition:
 		want = "archive"
 	case untag:
 		want = "untag"
 	}
-	if rule == nil || v.plan.marks[v.i].reason == reasonFollowerListed {
+	if rule == nil || mk.reason == reasonFollowerListed || v.Subject != "" && !v.plan.view(int(mk.owner), v.i).Due {
 		return "its subject, or its index, would " + want + " it"
 	}
 	return rule.name() + " would " + want + " it"
@@ -160,9 +164,19 @@ func (r *Rule) old() string {
 func (r *Rule) name() string {
 	s := "rule " + strconv.FormatInt(r.Priority, 10)
 	if r.Description != "" {
-		s += " (" + r.Description + ")"
+		s += " (" + printable(r.Description) + ")"
 	}
 	return s
+}
+
+// printable has a space for what would end a line or do things to a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
 }
 
 // fateOf says what becomes of what referrer i follows.

@@ -58,7 +58,7 @@ func (p *Policy) Warnings() []Warning {
 		}
 		for h := range p.rules[:r] {
 			if longer, prefix, ok := overlap(&p.rules[h].Selection, &rule.Selection); ok {
-				warn(WarnOverlap, "images tagged %s… fit its prefix %q too, and belong to rule %d", longer, prefix, p.rules[h].Priority)
+				warn(WarnOverlap, "images tagged %s… fit its prefix %q too, and belong to rule %d", printable(longer), prefix, p.rules[h].Priority)
 			}
 		}
 	}

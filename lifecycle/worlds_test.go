@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,6 +183,35 @@ func TestOracle(t *testing.T) {
 		compare(t, seed, p, images, w.now)
 		if t.Failed() {
 			t.Fatalf("seed %d: policy %s\noptions %+v\nextensions %+v\nimages %s", seed, p, p.Options(), p.Extensions(), describeImages(images))
+		}
+	}
+}
+
+// TestExplainAgrees compares what the owner of an image says of it with the verdict,
+// in random worlds.
+func TestExplainAgrees(t *testing.T) {
+	all := []*world{{rand.New(rand.NewPCG(50598, 0)), worldNow}} // KeepNewest, and neither the push nor the pulls known
+	for seed := range uint64(*worlds / 4) {
+		all = append(all, &world{rand.New(rand.NewPCG(seed, 1)), worldNow})
+	}
+	for n, w := range all {
+		p, images := w.policy(t), w.images()
+		plan := Evaluate(w.choose(t, p), images, w.now)
+		for i := range images {
+			x, err := Explain(plan, string(images[i].Digest))
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := x.Verdict
+			for _, r := range x.Rules {
+				if r.Priority != v.Owner || v.Image.Subject != "" {
+					continue
+				}
+				due := v.Reason == ReasonDue || v.Reason == ReasonListed || v.Reason == ReasonKeepRule || v.Reason == ReasonInUse
+				if r.Due != due || !due && !strings.HasPrefix(v.String(), "keep: "+r.Why) {
+					t.Errorf("world %d: %s\nbut %s", n, v, x)
+				}
+			}
 		}
 	}
 }

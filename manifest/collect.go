@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Reasons for which CollectUntagged refuses to remove anything.
@@ -181,6 +182,8 @@ type candidate struct {
 	subject   digest.Digest
 	children  []digest.Digest
 	parents   int // among those that go
+
+	mediaType, artifactType string // for who reads the event
 }
 
 // plan looks at all manifests, a bounded number of candidates at a time.
@@ -230,7 +233,10 @@ func (c *collection) candidates(ctx context.Context, last digest.Digest) (page m
 		case rec.Subject != "" && (!c.Orphans || CheckContentDigest(string(rec.Subject)) != nil):
 			c.report.Kept[ReasonReferrer]++
 		default:
-			page[last] = &candidate{size: rec.Desc.Size, touchedAt: rec.TouchedAt, subject: rec.Subject, children: rec.Manifests}
+			page[last] = &candidate{
+				size: rec.Desc.Size, touchedAt: rec.TouchedAt, subject: rec.Subject, children: rec.Manifests,
+				mediaType: rec.Desc.MediaType, artifactType: rec.Desc.ArtifactType,
+			}
 			if len(page) == c.Limit {
 				return page, last, true, nil
 			}
@@ -352,13 +358,13 @@ func (c *collection) remove(ctx context.Context, dgst digest.Digest, m *candidat
 		return c.orphan(ctx, m)
 	}
 	d := Removal{Digest: dgst, IfUntagged: true, IfUnlisted: true, Cutoff: c.now.Add(-c.Grace), IfOrphan: m.subject != ""}
-	err := c.commit(ctx, d)
+	err := c.commit(ctx, d, m)
 	if d.IfOrphan && errors.Is(err, ErrUnsupported) {
 		if err := c.orphan(ctx, m); err != nil {
 			return err
 		}
 		d.IfOrphan = false
-		err = c.commit(ctx, d)
+		err = c.commit(ctx, d, m)
 	}
 	return err
 }
@@ -375,8 +381,9 @@ func (c *collection) orphan(ctx context.Context, m *candidate) error {
 	return err
 }
 
-func (c *collection) commit(ctx context.Context, d Removal) error {
-	change := Change{Delete: []Removal{d}, At: c.now}
+func (c *collection) commit(ctx context.Context, d Removal, m *candidate) error {
+	known := Record{Desc: ocispec.Descriptor{MediaType: m.mediaType, Digest: d.Digest, Size: m.size, ArtifactType: m.artifactType}, Subject: m.subject}
+	change := Change{Known: []Record{known}, Delete: []Removal{d}, At: c.now}
 	err := c.s.Apply(ctx, c.repo, change)
 	if err == nil && c.OnCommit != nil {
 		c.OnCommit(ctx, Event{Repo: c.repo, Change: change})

@@ -150,6 +150,27 @@ func TestCollectUntagged(t *testing.T) {
 	}
 }
 
+// TestCollectUntaggedTellsWhatHasGone: events say whether it was an image or a referrer.
+func TestCollectUntaggedTellsWhatHasGone(t *testing.T) {
+	s := &memmanifest.Store{MissingBlobs: memmanifest.Unchecked}
+	apply(t, s, day0, strings.Fields("a sig>none")...)
+	subjects := map[digest.Digest]bool{}
+	_, err := manifest.CollectUntagged(t.Context(), s, "r", manifest.UntaggedOptions{
+		Orphans: true, Confirm: true, Now: func() time.Time { return day0.Add(week + 1) },
+		OnCommit: func(_ context.Context, e manifest.Event) {
+			c := e.Change
+			if len(c.Known) != 1 || c.Known[0].Desc.Digest != c.Delete[0].Digest || c.Known[0].Desc.MediaType != "a/b" {
+				t.Errorf("it does not tell what has gone: %+v", c)
+				return
+			}
+			subjects[c.Known[0].Subject] = true
+		},
+	})
+	if err != nil || len(subjects) != 2 || !subjects[""] {
+		t.Errorf("subjects %v, %v", subjects, err)
+	}
+}
+
 func TestCollectUntaggedRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -34,7 +34,9 @@
 //   - [ErrName] (NAME_INVALID): no valid repository or tag.
 //   - [ErrMissing] (MANIFEST_BLOB_UNKNOWN): *[MissingError] lists what the
 //     repository lacks.
-//   - [ErrRefused] (DENIED): [Pusher].MoveTag said no.
+//   - [ErrRefused] (DENIED): [Pusher].MoveTag or [Deleter].KeepTag said no.
+//   - [ErrUnchanged]: what is pushed is there already, with all of its tags, and
+//     [PushRequest].New refuses that.
 //   - [ErrConflict]: a condition did not hold at commit; *[ConflictError] says
 //     which.
 //   - [ErrUnsupported]: the store cannot do what the Change asks.

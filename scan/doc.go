@@ -8,8 +8,9 @@
 // What was found becomes a referrer of the image, of the type [ArtifactType]: it
 // travels with the image, shows up for every OCI client and needs no store of
 // its own. Its status and its counts are annotations, so that a listing has them
-// without a read; its findings are its layer. An image has one result, which the next one
-// replaces in the same step.
+// without a read; its findings are its layer. An image has one result, which the
+// next one replaces in the same step. A scan that failed leaves it, and has a result
+// of its own beside it until the next one.
 //
 // # Trust
 //

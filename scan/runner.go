@@ -138,6 +138,9 @@ func (r *Runner) Pushed(ctx context.Context, e manifest.Event) ([]Result, error)
 }
 
 func isSkip(err error) bool {
+	if missing, ok := errors.AsType[*manifest.MissingError](err); ok && missing.Manifests != nil {
+		return true // the image was deleted while it was scanned
+	}
 	return errors.Is(err, ErrTooSoon) || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrArchived)
 }
 
@@ -331,12 +334,13 @@ func (r *Runner) keep(ctx context.Context, result *Result, report *Report, image
 		if err != nil {
 			return err
 		}
-		change.Delete = nil
+		change.Delete, change.Known = nil, nil
 		for _, desc := range old {
 			again := slices.ContainsFunc(change.Put, func(rec manifest.Record) bool { return rec.Desc.Digest == desc.Digest })
 			failed := desc.Annotations[annotationStatus] == string(StatusFailed)
 			if !again && !listed[desc.Digest] && (failed || result.Status != StatusFailed) {
 				change.Delete = append(change.Delete, manifest.Removal{Digest: desc.Digest, IfUnlisted: true})
+				change.Known = append(change.Known, manifest.Record{Desc: desc, Subject: image.Digest})
 			}
 		}
 		err = r.Manifests.Apply(ctx, result.Repo, change)

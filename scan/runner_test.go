@@ -242,6 +242,9 @@ func TestAResultIsAReferrer(t *testing.T) {
 	if len(told) != 3 || told[2].Digest != r.Digest || len(events) != 3 || len(events[2].Change.Delete) != 1 {
 		t.Errorf("told of %d results and %d changes", len(told), len(events))
 	}
+	if c := events[2].Change; len(c.Known) != 1 || c.Known[0].Desc.Digest != c.Delete[0].Digest || c.Known[0].Subject != desc.Digest || c.Known[0].Desc.ArtifactType != scan.ArtifactType {
+		t.Errorf("the event does not tell what has gone: %+v", c.Known)
+	}
 	if _, err := w.runner.Findings(t.Context(), told[0]); !manifest.IsNotFound(err) {
 		t.Errorf("findings of a result that was replaced: %v", err)
 	}
@@ -255,7 +258,7 @@ func TestAResultIsAReferrer(t *testing.T) {
 
 func TestAResultNeedsItsImage(t *testing.T) {
 	w := newWorld(t)
-	desc, _ := w.push(image("1"))
+	desc, event := w.push(image("1"))
 	w.scanner.Report = func(ctx context.Context, repo string, image ocispec.Descriptor) (scan.Report, error) {
 		return scan.Report{}, w.manifests.Apply(ctx, repo, manifest.Change{Delete: []manifest.Removal{{Digest: image.Digest}}})
 	}
@@ -264,6 +267,16 @@ func TestAResultNeedsItsImage(t *testing.T) {
 	}
 	if got := w.referrers(desc.Digest); got != nil {
 		t.Errorf("a deleted image has results: %v", got)
+	}
+	w.always(scan.Continuous)
+	for name, scan := range map[string]func() ([]scan.Result, error){
+		"Pushed": func() ([]scan.Result, error) { return w.runner.Pushed(t.Context(), event) },
+		"Due":    func() ([]scan.Result, error) { return w.runner.Due(t.Context(), "app") },
+	} {
+		w.push(image("1"))
+		if done, err := scan(); done != nil || err != nil {
+			t.Errorf("%s, of an image that is deleted meanwhile: %v, %v", name, done, err)
+		}
 	}
 }
 

@@ -314,6 +314,7 @@ func TestMistakes(t *testing.T) {
 		want   []string
 	}{
 		"no arguments":     {nil, exitUsage, []string{"want a policy file and a repository", "usage:"}},
+		"a question":       {[]string{"-h"}, exitOK, []string{"usage:", "-max-share"}},
 		"unknown flag":     {[]string{"-nope"}, exitUsage, []string{"-nope"}},
 		"bad time":         {[]string{"-at", "tomorrow", policy, f.where}, exitUsage, []string{`-at "tomorrow"`, "2026-12-31"}},
 		"empty pattern":    {[]string{"-keep", "", policy, f.where}, exitUsage, []string{"the pattern is empty"}},

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -40,9 +41,10 @@ func main() {
 	info, _ := debug.ReadBuildInfo()
 	var packages []any
 	for i, m := range append(info.Deps, &info.Main) {
-		packages = append(packages, map[string]any{"SPDXID": fmt.Sprint("SPDXRef-", i), "name": m.Path, "versionInfo": m.Version, "downloadLocation": "NOASSERTION"})
+		packages = append(packages, map[string]any{"SPDXID": fmt.Sprint("SPDXRef-", i), "name": m.Path, "versionInfo": m.Version, "downloadLocation": "NOASSERTION", "filesAnalyzed": false})
 	}
-	sbom := must(json.Marshal(map[string]any{"spdxVersion": "SPDX-2.3", "dataLicense": "CC0-1.0", "SPDXID": "SPDXRef-DOCUMENT", "name": "quickstart", "documentNamespace": "https://example.com/quickstart", "packages": packages}))
+	sbom := must(json.Marshal(map[string]any{"spdxVersion": "SPDX-2.3", "dataLicense": "CC0-1.0", "SPDXID": "SPDXRef-DOCUMENT", "name": "quickstart", "documentNamespace": "https://example.com/quickstart",
+		"creationInfo": map[string]any{"created": time.Now().UTC().Format(time.RFC3339), "creators": []string{"Tool: quickstart"}}, "packages": packages}))
 	bom := attach("application/spdx+json", sbom, image)
 	fmt.Println("3. attached an SBOM, which names the image as its subject:", bom.Digest)
 	public, private, _ := ed25519.GenerateKey(nil)

@@ -45,7 +45,8 @@ type Scanner struct {
 	Advise func(ctx context.Context, m Module) ([]scan.Finding, error)
 
 	MaxFile int64 // bytes of a binary, which is read into memory; larger ones are refused. 0 means 128 MiB
-	MaxSize int64 // bytes of all layers unpacked; 0 means 8 GiB
+	MaxSize int64 // bytes of all layers unpacked, and of holes in binaries; 0 means 8 GiB
+	MaxSBOM int64 // bytes of a list, about, which is kept in memory; 0 means 64 MiB
 }
 
 // Scan implements [scan.Scanner]. An image with a layer that it cannot unpack is
@@ -59,13 +60,12 @@ func (s *Scanner) Scan(ctx context.Context, repo string, image ocispec.Descripto
 	if err != nil {
 		return scan.Report{}, err
 	}
-	files := map[string][]Module{}
-	left := cmp.Or(s.MaxSize, 8<<30)
+	c := contents{left: cmp.Or(s.MaxSize, 8<<30), room: cmp.Or(s.MaxSBOM, 64<<20)}
 	for _, layer := range m.Layers {
 		if !strings.HasSuffix(layer.MediaType, ".tar") && !strings.HasSuffix(layer.MediaType, "gzip") {
 			return scan.Report{Status: scan.StatusUnsupportedImage, Description: "a layer is neither tar nor gzip"}, nil
 		}
-		err := s.layer(ctx, repo, layer.OCI(), files, &left)
+		err := s.layer(ctx, repo, layer.OCI(), &c)
 		if _, bad := errors.AsType[*badLayer](err); bad {
 			return scan.Report{Status: scan.StatusUnsupportedImage, Description: err.Error()}, nil
 		}
@@ -74,8 +74,8 @@ func (s *Scanner) Scan(ctx context.Context, repo string, image ocispec.Descripto
 		}
 	}
 	var modules []Module
-	for _, in := range files {
-		modules = append(modules, in...)
+	for _, b := range c.below {
+		modules = append(modules, b.modules...)
 	}
 	slices.SortFunc(modules, func(a, b Module) int {
 		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Version, b.Version), strings.Compare(a.In, b.In))
@@ -104,16 +104,58 @@ type badLayer struct{ why string }
 
 func (e *badLayer) Error() string { return e.why }
 
-// layer changes files as a layer does: it adds, replaces and removes.
-func (s *Scanner) layer(ctx context.Context, repo string, desc ocispec.Descriptor, files map[string][]Module, left *int64) error {
+// contents are the Go binaries of an image so far.
+type contents struct {
+	below binaries // of the layers below the one that is being unpacked
+	layer binaries // of that one, which its whiteouts do not hide
+	left  int64    // bytes that may still be unpacked
+	room  int64    // bytes that the list may still grow by
+}
+
+// binaries are sorted by name.
+type binaries []binary
+
+type binary struct {
+	name    string
+	modules []Module
+}
+
+func (b binaries) find(name string) (at int, found bool) {
+	return slices.BinarySearchFunc(b, name, func(b binary, name string) int { return strings.Compare(b.name, name) })
+}
+
+func (b *binaries) add(one binary) {
+	at, _ := b.find(one.name)
+	*b = slices.Insert(*b, at, one)
+}
+
+// remove drops a file, or all below a folder.
+func (b *binaries) remove(name string) {
+	if at, found := b.find(name); found {
+		*b = slices.Delete(*b, at, at+1)
+	}
+	below := strings.TrimSuffix(name, "/") + "/"
+	from, _ := b.find(below)
+	to := from
+	for to < len(*b) && strings.HasPrefix((*b)[to].name, below) {
+		to++
+	}
+	*b = slices.Delete(*b, from, to)
+}
+
+// layer changes c as a layer does: it adds, replaces and removes.
+func (s *Scanner) layer(ctx context.Context, repo string, desc ocispec.Descriptor, c *contents) error {
 	rc, _, err := s.Blobs.Open(ctx, repo, desc.Digest, 0, -1)
+	if errors.Is(err, blob.ErrNotFound) && manifest.IsForeignLayer(desc.MediaType) {
+		return &badLayer{"a layer is kept elsewhere"}
+	}
 	if err != nil {
 		return err
 	}
 	defer rc.Close()
 	verified := &faithful{r: blob.Verify(rc, desc)}
 	content := bufio.NewReader(verified)
-	err = s.unpack(content, desc, files, left)
+	err = s.unpack(content, desc, c)
 	if verified.err == nil && err == nil {
 		_, err = io.Copy(io.Discard, content) // so that all of it is verified
 	}
@@ -134,7 +176,7 @@ func (f *faithful) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, files map[string][]Module, left *int64) error {
+func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, c *contents) error {
 	if strings.HasSuffix(desc.MediaType, "gzip") {
 		z, err := gzip.NewReader(content)
 		if err != nil {
@@ -142,67 +184,65 @@ func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, files map[s
 		}
 		content = z
 	}
-	limited := &io.LimitedReader{R: content, N: *left}
+	limited := &io.LimitedReader{R: content, N: c.left}
 	t := tar.NewReader(limited)
 	for {
 		head, err := t.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			if limited.N == 0 {
-				return &badLayer{"the image is too large"}
+		switch {
+		case err != nil && limited.N <= 0: // also where an entry would begin, which looks like the end
+			return &badLayer{"the image is too large"}
+		case err == io.EOF:
+			for _, b := range c.layer {
+				c.below.add(b)
 			}
+			c.layer, c.left = nil, limited.N
+			return nil
+		case err != nil:
 			return &badLayer{"a layer is no tar"}
 		}
 		name := path.Clean("/" + head.Name)
 		dir, base := path.Split(name)
 		switch removed, whiteout := strings.CutPrefix(base, ".wh."); {
 		case base == ".wh..wh..opq":
-			remove(files, dir)
+			c.below.remove(dir)
 		case whiteout:
-			remove(files, path.Join(dir, removed))
+			c.below.remove(path.Join(dir, removed))
 		case head.Typeflag != tar.TypeDir:
-			remove(files, name)
+			c.below.remove(name)
+			c.layer.remove(name)
 			if head.Typeflag == tar.TypeReg && head.Mode&0o111 != 0 {
-				if err := s.binary(t, head, name, files); err != nil {
+				was := limited.N
+				n, err := s.binary(t, head, name, c)
+				limited.N -= max(0, n-(was-limited.N)) // holes of a sparse file
+				if err != nil {
 					return err
 				}
 			}
 		}
 	}
-	*left = limited.N
-	return nil
 }
 
-// remove drops a file, or all below a folder.
-func remove(files map[string][]Module, name string) {
-	below := strings.TrimSuffix(name, "/") + "/"
-	for have := range files {
-		if have == name || strings.HasPrefix(have, below) {
-			delete(files, have)
-		}
-	}
-}
-
-func (s *Scanner) binary(r io.Reader, head *tar.Header, name string, files map[string][]Module) error {
+// binary adds what a Go binary was built from, and returns how much of the file it
+// has read. What is no Go binary adds nothing.
+func (s *Scanner) binary(r io.Reader, head *tar.Header, name string, c *contents) (n int64, err error) {
 	magic := make([]byte, 4)
 	if _, err := io.ReadFull(r, magic); err != nil {
-		return nil // shorter than any binary; if the tar is broken, the next header tells
+		return 0, nil // shorter than any binary; if the tar is broken, the next header tells
 	}
 	if !isBinary(magic) {
-		return nil
+		return 0, nil
 	}
 	if head.Size > cmp.Or(s.MaxFile, 128<<20) {
-		return &badLayer{"a binary is too large"}
+		return 0, &badLayer{"a binary is too large"}
 	}
 	b := bytes.NewBuffer(magic)
 	if _, err := io.Copy(b, r); err != nil {
-		return &badLayer{"a layer is no tar"}
+		return 0, nil // the next header tells
 	}
+	n = int64(b.Len())
 	info, err := buildinfo.Read(bytes.NewReader(b.Bytes()))
 	if err != nil {
-		return nil // no Go binary
+		return n, nil
 	}
 	found := []Module{{"stdlib", strings.TrimPrefix(info.GoVersion, "go"), name}}
 	if info.Main.Path != "" {
@@ -214,8 +254,15 @@ func (s *Scanner) binary(r io.Reader, head *tar.Header, name string, files map[s
 		}
 		found = append(found, Module{m.Path, m.Version, name})
 	}
-	files[name] = found
-	return nil
+	for _, m := range found {
+		const each = 300 // of an entry without names
+		c.room -= int64(each + 2*len(m.Path) + 2*len(m.Version) + len(m.In))
+	}
+	if c.room < 0 {
+		return n, &badLayer{"the image has too many modules"}
+	}
+	c.layer.add(binary{name, found})
+	return n, nil
 }
 
 // isBinary tells ELF, PE and Mach-O by their beginning.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,8 +29,41 @@ import (
 // image pushes an image of layers, each of which is names and contents.
 func image(t *testing.T, h *wharfage.Handler, mediaType string, layers ...[]string) digest.Digest {
 	t.Helper()
+	var contents [][]byte
+	for _, files := range layers {
+		contents = append(contents, pack(t, files))
+	}
+	return push(t, h, mediaType, contents...)
+}
+
+// pack makes a layer of names and contents. Without any it makes none.
+func pack(t *testing.T, files []string) []byte {
+	t.Helper()
+	if files == nil {
+		return []byte("no layer")
+	}
+	var packed bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	w := tar.NewWriter(z)
+	for i := 0; i < len(files); i += 2 {
+		err := w.WriteHeader(&tar.Header{Name: files[i], Size: int64(len(files[i+1])), Mode: 0o755, Typeflag: tar.TypeReg})
+		if _, e := w.Write([]byte(files[i+1])); err != nil || e != nil {
+			t.Fatal(err, e)
+		}
+	}
+	w.Close()
+	z.Close()
+	return packed.Bytes()
+}
+
+// push pushes an image of layers; foreign ones stay away.
+func push(t *testing.T, h *wharfage.Handler, mediaType string, layers ...[]byte) digest.Digest {
+	t.Helper()
 	put := func(mediaType string, content []byte) ocispec.Descriptor {
 		desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
+		if manifest.IsForeignLayer(mediaType) {
+			return desc
+		}
 		if err := blob.Put(t.Context(), h.Blobs, "app", desc, bytes.NewReader(content)); err != nil {
 			t.Fatal(err)
 		}
@@ -37,22 +71,7 @@ func image(t *testing.T, h *wharfage.Handler, mediaType string, layers ...[]stri
 	}
 	config := put(ocispec.MediaTypeImageConfig, []byte("{}"))
 	draft := manifest.ImageDraft{Config: &config}
-	for _, files := range layers {
-		var packed bytes.Buffer
-		z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
-		w := tar.NewWriter(z)
-		for i := 0; i < len(files); i += 2 {
-			err := w.WriteHeader(&tar.Header{Name: files[i], Size: int64(len(files[i+1])), Mode: 0o755, Typeflag: tar.TypeReg})
-			if _, e := w.Write([]byte(files[i+1])); err != nil || e != nil {
-				t.Fatal(err, e)
-			}
-		}
-		w.Close()
-		z.Close()
-		content := packed.Bytes()
-		if files == nil {
-			content = []byte("no layer")
-		}
+	for _, content := range layers {
 		draft.Layers = append(draft.Layers, put(mediaType, content))
 	}
 	raw, desc, err := draft.Build()
@@ -69,7 +88,7 @@ func image(t *testing.T, h *wharfage.Handler, mediaType string, layers ...[]stri
 func binary(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "app")
-	if out, err := exec.Command("go", "build", "-o", file, "../quickstart").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", file, "../quickstart").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	raw, err := os.ReadFile(file)
@@ -119,6 +138,27 @@ func TestAnImageGetsAnSBOM(t *testing.T) {
 	}
 }
 
+// TestWhiteoutsAreForLayersBelow: what a layer brings itself they do not hide
+// (image-spec, "Whiteouts"), wherever they stand in it.
+func TestWhiteoutsAreForLayersBelow(t *testing.T) {
+	h := wharfage.NewMemory()
+	exe := binary(t)
+	runner := &scan.Runner{Scanner: &sbomscan.Scanner{Blobs: h.Blobs, Manifests: h.Manifests}, Blobs: h.Blobs, Manifests: h.Manifests}
+	below := pack(t, []string{"bin/app", exe, "bin/old", exe})
+	for _, whiteout := range []string{"bin/.wh.app", "bin/.wh..wh..opq", ".wh.bin"} {
+		for _, layer := range [][]string{{"bin/app", exe, whiteout, ""}, {whiteout, "", "bin/app", exe}} {
+			dgst := push(t, h, ocispec.MediaTypeImageLayerGzip, below, pack(t, layer))
+			if _, err := runner.Scan(t.Context(), "app", dgst); err != nil {
+				t.Fatal(err)
+			}
+			n := len(slices.DeleteFunc(sbom(t, h, dgst), func(name string) bool { return name != "stdlib" })) // one of each binary
+			if want := map[bool]int{true: 2, false: 1}[whiteout == "bin/.wh.app"]; n != want {
+				t.Errorf("%q and %s: %d binaries, want %d", layer[0], whiteout, n, want)
+			}
+		}
+	}
+}
+
 func sbom(t *testing.T, h *wharfage.Handler, image digest.Digest) (names []string) {
 	t.Helper()
 	found, _, err := wharfage.Page(h.Images().ImageReferrers(t.Context(), "app", image, wharfage.ReferrerFilter{ArtifactTypes: []string{sbomscan.ArtifactType}}, ""), 10)
@@ -147,6 +187,67 @@ func sbom(t *testing.T, h *wharfage.Handler, image digest.Digest) (names []strin
 	return names
 }
 
+// TestAnImageThatIsTooLargeHasNoSBOM, wherever the limit lies: half a list is none.
+func TestAnImageThatIsTooLargeHasNoSBOM(t *testing.T) {
+	h := wharfage.NewMemory()
+	small := []string{"etc/a", "", "etc/b", "", "etc/c", ""} // each takes 512 bytes
+	scan := func(limit int64, dgst digest.Digest) (status scan.Status, why string) {
+		t.Helper()
+		s := sbomscan.Scanner{Blobs: h.Blobs, Manifests: h.Manifests, MaxSize: limit}
+		r, err := s.Scan(t.Context(), "app", ocispec.Descriptor{Digest: dgst})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Status, r.Description
+	}
+	const tooLarge = "the image is too large"
+	one := image(t, h, ocispec.MediaTypeImageLayerGzip, small)
+	two := image(t, h, ocispec.MediaTypeImageLayerGzip, small, []string{"etc/d", ""})
+	for limit := int64(512); limit <= 3*512; limit += 128 {
+		if status, why := scan(limit, one); why != tooLarge {
+			t.Errorf("with %d bytes of one layer: %s, %s", limit, status, why)
+		}
+	}
+	if status, why := scan(5*512, two); why != tooLarge {
+		t.Errorf("with the first of two layers: %s, %s", status, why)
+	}
+	// A sparse file of 64 KiB, of which 4 bytes are in the tar.
+	dgst := push(t, h, ocispec.MediaTypeImageLayer, slices.Concat(
+		block(tar.TypeXHeader, "", record("GNU.sparse.major", "1")+record("GNU.sparse.minor", "0")+record("GNU.sparse.name", "bin/app")+record("GNU.sparse.realsize", "65536")),
+		block(tar.TypeReg, "app", "1\n0\n4\n"+strings.Repeat("\x00", 512-6)+"\x7fELF"), make([]byte, 1024)))
+	if status, why := scan(64<<10, dgst); why != tooLarge {
+		t.Errorf("a sparse file: %s, %s", status, why)
+	}
+	if status, why := scan(128<<10, dgst); status != "FINDINGS_UNAVAILABLE" {
+		t.Errorf("a sparse file within the limit: %s, %s", status, why)
+	}
+}
+
+// record is one of a PAX header. It takes two digits to say how long it is.
+func record(key, value string) string {
+	text := " " + key + "=" + value + "\n"
+	return fmt.Sprint(len(text)+2) + text
+}
+
+// block is an entry of a tar that archive/tar does not write.
+func block(kind byte, name, content string) []byte {
+	b := make([]byte, 512+(len(content)+511)/512*512)
+	copy(b, name)
+	copy(b[100:], "0000755")
+	copy(b[124:], fmt.Sprintf("%011o", len(content)))
+	copy(b[136:], "00000000000")
+	copy(b[148:], "        ")
+	b[156] = kind
+	copy(b[257:], "ustar\x0000")
+	sum := 0
+	for _, c := range b[:512] {
+		sum += int(c)
+	}
+	copy(b[148:], fmt.Sprintf("%06o\x00", sum))
+	copy(b[512:], content)
+	return b
+}
+
 func TestWhatCannotBeReadHasNoSBOM(t *testing.T) {
 	h := wharfage.NewMemory()
 	exe := binary(t)
@@ -159,6 +260,8 @@ func TestWhatCannotBeReadHasNoSBOM(t *testing.T) {
 		"no gzip":  {dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, nil)},
 		"no tar":   {dgst: image(t, h, ocispec.MediaTypeImageLayer, nil)},
 		"a bomb":   {s: sbomscan.Scanner{MaxSize: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
+		"foreign":  {dgst: push(t, h, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", []byte("elsewhere"))},
+		"too long": {s: sbomscan.Scanner{MaxSBOM: 1000}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
 		"too much": {s: sbomscan.Scanner{MaxFile: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
 	} {
 		s := c.s

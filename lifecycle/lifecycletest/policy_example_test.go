@@ -74,9 +74,9 @@ func ExampleNeverExpires() {
 	// Output:
 	// the policy expires what it must not:
 	// At 2026-01-01T12:00:00Z: 3 images, 1 to expire
-	// v1,prod sha256:2e7d2c03a950  expire: rule 1 keeps the 2 newest of images tagged v*, and this is number 3 of 3
-	// v1,prod sha256:18ac3e7343f0  keep: rule 1 keeps the 2 newest of images tagged v*, and this is number 2 of 3
-	// v1,prod sha256:3f79bb7b435b  keep: rule 1 keeps the 2 newest of images tagged v*, and this is number 1 of 3
+	// v1,prod sha256:18ac3e7343f0  expire: rule 1 keeps the 2 newest of images tagged v*, and this is number 3 of 3
+	// v1,prod sha256:2e7d2c03a950  keep: rule 1 keeps the 2 newest of images tagged v*, and this is number 1 of 3
+	// v1 sha256:3f79bb7b435b       keep: rule 1 keeps the 2 newest of images tagged v*, and this is number 2 of 3
 }
 
 // Scenarios reads such texts from files.

@@ -177,6 +177,7 @@ func TestNeverExpires(t *testing.T) {
 		"what no rule sees":         {keepTwo, tagged("main"), []lifecycle.Image{release, other}, nil},
 		"the newest":                {keepTwo, newest, []lifecycle.Image{release, other}, nil},
 		"what is counted":           {keepTwo, tagged("prod"), []lifecycle.Image{release, prod}, []string{"expires what it must not", "3 images, 1 to expire", "v1,prod"}},
+		"what many are kept of":     {strings.Replace(keepTwo, `"countNumber":2`, `"countNumber":700`, 1), tagged("prod"), []lifecycle.Image{release, prod}, []string{"701 images, 1 to expire"}},
 		"what a lower rule sees":    {shielded, tagged("main"), []lifecycle.Image{release, other}, []string{"2 images, 1 to expire", "rule 9"}},
 		"a test that tests nothing": {keepTwo, tagged("none"), []lifecycle.Image{release}, []string{"tests nothing"}},
 		"a test without images":     {keepTwo, newest, nil, []string{"needs an image"}},
