@@ -17,6 +17,14 @@ type doom struct {
 	dgst      digest.Digest
 }
 
+// ref is what goes: the tag, or the digest of an image.
+func (d doom) ref() string {
+	if d.tag != "" {
+		return d.tag
+	}
+	return string(d.dgst)
+}
+
 // doom counts what may go, and keeps what is to.
 func (y *syncer) doom(goes bool, d doom) {
 	y.seen++
@@ -51,18 +59,18 @@ func (y *syncer) delete(ctx context.Context) error {
 				conflicts[d] = err
 			case errors.Is(err, manifest.ErrConflict), manifest.IsNotFound(err): // moved, or gone, since
 			case err != nil:
-				y.failure(d.repo, d.tag+string(d.dgst), err)
+				y.failure(d.repo, d.ref(), err)
 			case d.tag != "":
 				y.report.Deleted++
-				y.changed(TagDeleted, d.repo, d.tag, d.dgst, "")
+				y.changed(TagDeleted, d.repo, d.ref(), d.dgst, "")
 			default:
 				y.report.DeletedImages++
-				y.changed(TagDeleted, d.repo, string(d.dgst), d.dgst, "")
+				y.changed(TagDeleted, d.repo, d.ref(), d.dgst, "")
 			}
 		}
 		if len(conflicts) == len(left) { // listed by what stays
 			for d, err := range conflicts {
-				y.failure(d.repo, string(d.dgst), err)
+				y.failure(d.repo, d.ref(), err)
 			}
 			break
 		}
@@ -82,7 +90,7 @@ func (y *syncer) remove(ctx context.Context, d doom) error {
 		return err
 	})
 	if err != nil {
-		return &Error{Op: "delete", Side: SideTarget, Repo: d.repo, Object: d.tag + string(d.dgst), Err: err}
+		return &Error{Op: "delete", Side: SideTarget, Repo: d.repo, Object: d.ref(), Err: err}
 	}
 	return nil
 }

@@ -191,6 +191,25 @@ func TestSyncGoesOnAfterFailures(t *testing.T) {
 	dst.complete()
 }
 
+// TestSyncSaysWhatItCannotDelete, by the tag or the digest.
+func TestSyncSaysWhatItCannotDelete(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	src.image(to, []string{"a"}, "v1")
+	dst.image(to, []string{"a"}, "v1")
+	gone := dst.image(to, []string{"b"}, "gone")
+	keep := errors.New("kept")
+	target := dst.target()
+	target.Manifests = replication.LocalManifests{Reader: dst.manifests, Pusher: &manifest.Pusher{Store: dst.manifests}, Deleter: &manifest.Deleter{
+		Store: dst.manifests, KeepTag: func(context.Context, string, string, digest.Digest) error { return keep },
+	}}
+	for ref, o := range map[string]replication.SyncDelete{"gone": {Tags: true}, string(gone.Digest): {Images: true}} {
+		got, err := new(replication.Copier).Sync(ctx, src.source(), target, replication.SyncOptions{Delete: o})
+		if e, ok := errors.AsType[*replication.Error](err); !errors.Is(err, keep) || !ok || e.Object != ref || len(got.Failed) != 1 || got.Failed[0].Ref != ref {
+			t.Errorf("%+v, %v, want a failure of %s", got, err, ref)
+		}
+	}
+}
+
 // TestSyncStopsAtARefusal: a repository that may not be read is one failure, not one for each
 // of its images.
 func TestSyncStopsAtARefusal(t *testing.T) {
