@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -268,6 +269,42 @@ func TestReferrers(t *testing.T) {
 	w.failing(replication.ErrUnavailable)
 	w.advance(6 * time.Hour)
 	list(signature.Digest, local.Digest, late.Digest)
+}
+
+// TestWhoGivesUpRefusesNobody: that a client has gone says nothing of upstream, which the next
+// one asks.
+func TestWhoGivesUpRefusesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		image := w.image("a", nil, nil)
+		signature := w.image("sig", nil, &image)
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan struct{})
+		w.refers = func() iter.Seq2[ocispec.Descriptor, error] {
+			return func(yield func(ocispec.Descriptor, error) bool) {
+				leave()
+				<-left
+				yield(signature, nil)
+			}
+		}
+		list := func(ctx context.Context) (n int, err error) {
+			for _, e := range w.cache.CachedReferrers().Referrers(ctx, "up/app", image.Digest, "", "") {
+				if err = e; err == nil {
+					n++
+				}
+			}
+			return n, err
+		}
+		if n, err := list(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("who has gone gets %d, %v", n, err)
+		}
+		close(left)
+		synctest.Wait()
+		warned := ""
+		if n, err := list(pullthrough.WithWarnings(t.Context(), func(text string) { warned = text })); n != 1 || err != nil || warned != "" {
+			t.Errorf("the next one gets %d, %v, warning %q", n, err, warned)
+		}
+	})
 }
 
 // TestImmutableTag: one that may not move stays, is told once a day, and is served.
