@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/referrers"
 	"github.com/wharfage/wharfage/replication"
@@ -329,6 +332,56 @@ func TestIndexOfWhatIsNotKnown(t *testing.T) {
 		}
 		src.same(from, dst, to)
 	}
+}
+
+// slowManifests takes a while for one, in which others begin; slowBlobs takes longer.
+type slowManifests struct {
+	replication.ManifestReader
+	slow digest.Digest
+}
+
+func (m slowManifests) Get(ctx context.Context, repo string, dgst digest.Digest) (manifest.Record, error) {
+	if dgst == m.slow {
+		time.Sleep(time.Second)
+	}
+	return m.ManifestReader.Get(ctx, repo, dgst)
+}
+
+type slowBlobs struct{ replication.BlobReader }
+
+func (b slowBlobs) Open(ctx context.Context, repo string, dgst digest.Digest, off, n int64) (io.ReadCloser, blob.Info, error) {
+	time.Sleep(time.Minute)
+	return b.BlobReader.Open(ctx, repo, dgst, off, n)
+}
+
+// TestNoMemoryForAListedManifest: an index lists under a type of its own what its images, which take
+// all of the memory while they wait for it, name as a layer.
+func TestNoMemoryForAListedManifest(t *testing.T) {
+	const typ = "application/vnd.example.manifest.v1+json"
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := newRegistry(t), newRegistry(t)
+		src.manifests.MissingBlobs = func(context.Context, string, []digest.Digest) ([]digest.Digest, error) { return nil, nil } // the layer is no blob
+		own := []byte(`{"hello":"world"}`)
+		desc := ocispec.Descriptor{MediaType: typ, Digest: digest.FromBytes(own), Size: int64(len(own))}
+		if _, err := (&manifest.Pusher{Store: src.manifests, Accept: append(manifest.DefaultAccept(), typ)}).Push(ctx, from, manifest.PushRequest{MediaType: typ, Raw: own}); err != nil {
+			t.Fatal(err)
+		}
+		src.blob(from, "{}")
+		raw, image, err := manifest.ImageDraft{ArtifactType: "a/b", Layers: []ocispec.Descriptor{{MediaType: "a/layer", Digest: desc.Digest, Size: desc.Size}}}.Build()
+		image = src.push(from, raw, image, err)
+		src.index(from, []ocispec.Descriptor{image, desc}, "v1")
+		target := dst.target()
+		target.Manifests = replication.LocalManifests{Reader: dst.manifests, Pusher: &manifest.Pusher{Store: dst.manifests, Accept: append(manifest.DefaultAccept(), typ)}}
+		source := src.source()
+		source.Manifests = slowManifests{source.Manifests, image.Digest}
+		source.Blobs = slowBlobs{source.Blobs}
+		within, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		_, err = (&replication.Copier{Memory: 2 * int64(len(raw))}).Copy(within, source, from, "v1", target, to, replication.CopyOptions{})
+		if errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the copy does not end: %v", err)
+		}
+	})
 }
 
 // TestOneTransferForAll: 16 copies at once of graphs that overlap.
