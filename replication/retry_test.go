@@ -213,6 +213,9 @@ func (s impatient) Receive(ctx context.Context, repo string, desc ocispec.Descri
 		return "", err
 	}
 	defer r.Close()
+	if n, err := r.Read(nil); n != 0 || err != nil {
+		return "", fmt.Errorf("a Read of nothing: %d, %w", n, err)
+	}
 	return replication.Sent, blob.Put(ctx, s.Store, repo, desc, r)
 }
 
