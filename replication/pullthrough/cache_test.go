@@ -145,6 +145,28 @@ func TestClockSurvivesRestart(t *testing.T) {
 	}
 }
 
+// TestClockGoesBack: what was stored while the clock was far ahead is asked for once, and not only
+// when that time has come.
+func TestClockGoesBack(t *testing.T) {
+	for _, moves := range []bool{false, true} {
+		w := newWorld(t, nil)
+		const ahead = 365 * 24 * time.Hour
+		w.advance(ahead)
+		image := w.image("a", nil, nil, "v1")
+		w.want(t, "app/manifests/v1", 200, w.raw(image.Digest))
+		w.advance(-ahead)
+		if moves {
+			image = w.image("b", nil, nil, "v1")
+		}
+		for range 3 {
+			w.want(t, "app/manifests/v1", 200, w.raw(image.Digest))
+		}
+		if n := w.count("resolve"); n != 2 {
+			t.Errorf("moves %v: upstream was asked %d times", moves, n)
+		}
+	}
+}
+
 var troubles = map[string]struct {
 	err    error
 	status int // of what is not here
