@@ -455,6 +455,18 @@ func TestPushOnUpstreamLayers(t *testing.T) {
 	}
 }
 
+// TestRepositoriesThatAreNotMade: what Create says is no fault of upstream, for a blob either.
+func TestRepositoriesThatAreNotMade(t *testing.T) {
+	w := newWorld(t, func(c *pullthrough.Cache) {
+		c.Create = func(context.Context, string) error { return repository.ErrQuota }
+	})
+	one := w.blob(layer(1))
+	image := w.image("a", []ocispec.Descriptor{one}, nil, "v1")
+	for _, path := range []string{"manifests/v1", "manifests/" + string(image.Digest), "blobs/" + string(one.Digest)} {
+		w.want(t, "app/"+path, 403, nil)
+	}
+}
+
 // TestAuthorize: who may not import gets what is here, and nothing else.
 func TestAuthorize(t *testing.T) {
 	var refuse error
