@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -289,6 +290,44 @@ func TestImmutableDestinationKeepsItsTag(t *testing.T) {
 		if e.State != replication.StateDone || !strings.Contains(e.Outcome, `"v1"`) {
 			t.Errorf("%+v", e)
 		}
+	}
+}
+
+// unreadable holds manifests that its client refuses to parse.
+type unreadable struct{ replication.LocalManifests }
+
+func (u unreadable) Get(context.Context, string, digest.Digest) (manifest.Record, error) {
+	return manifest.Record{}, fmt.Errorf("%w: a manifest with two configs", replication.ErrContent)
+}
+
+// TestWhatCannotBeReadThereIsReplaced: a tag moves away from what the destination should not have taken.
+func TestWhatCannotBeReadThereIsReplaced(t *testing.T) {
+	_, from, to := twins(t)
+	to.push("r", "old", "", "v1")
+	d := to.destination(from)
+	d.Manifests = unreadable{d.Manifests.(linkedManifests).LocalManifests}
+	from.r.Destinations = func(context.Context, replication.Registry) (replication.Destination, error) { return d, nil }
+	want := from.push("r", "new", "", "v1")
+	from.enqueue()
+	if err := from.r.RunDue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := to.digest("r", "v1"); got != want {
+		for e := range from.r.Queue.Entries(t.Context(), replication.EntryFilter{}, 0) {
+			t.Errorf("the tag names %s: %+v", got, e.Failure)
+		}
+	}
+}
+
+// TestFailuresAreText: what is cut off of a long one is no part of a character.
+func TestFailuresAreText(t *testing.T) {
+	for n := range 4 {
+		if f, _ := replication.FailureOf(errors.New(strings.Repeat("x", n) + strings.Repeat("€", 1000))); !utf8.ValidString(f.Detail) || len(f.Detail) < 490 || len(f.Detail) > 500 {
+			t.Errorf("%d bytes: %q", len(f.Detail), f.Detail)
+		}
+	}
+	if f, _ := replication.FailureOf(errors.New("a\xffb")); !utf8.ValidString(f.Detail) {
+		t.Errorf("%q", f.Detail)
 	}
 }
 
