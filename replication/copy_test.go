@@ -442,6 +442,38 @@ func TestOneTransferForAll(t *testing.T) {
 	}
 }
 
+// TestWhatHasGoneIsSentAgain, also while a copy is under way that was when it was sent.
+func TestWhatHasGoneIsSentAgain(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	src.image(from, []string{"held"}, "held")
+	image := src.image(from, []string{"a"})
+	var copier replication.Copier
+	hold, release := make(chan struct{}), make(chan struct{})
+	var held sync.WaitGroup
+	held.Go(func() {
+		var once sync.Once
+		if _, err := copier.Copy(ctx, src.source(), from, "held", dst.target(), to, replication.CopyOptions{OnEvent: func(replication.Event) {
+			once.Do(func() { close(hold); <-release })
+		}}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-hold
+	for _, sent := range []int{1, 0, 1} {
+		got, err := copier.Copy(ctx, src.source(), from, string(image.Digest), dst.target(), to, replication.CopyOptions{})
+		if _, e := dst.manifests.Get(ctx, to, image.Digest); err != nil || e != nil || got.Manifests.Sent != sent {
+			t.Errorf("%+v, %v; at the target: %v", got, err, e)
+		}
+		if sent == 0 {
+			if _, err := (&manifest.Deleter{Store: dst.manifests}).Delete(ctx, to, manifest.ImageID{Digest: image.Digest}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	close(release)
+	held.Wait()
+}
+
 func TestWrongBytes(t *testing.T) {
 	image := func(g registry) ocispec.Descriptor { return g.image(from, []string{"layer one", "layer two"}, "v1") }
 	for name, c := range map[string]func(registry, *replication.Source){
