@@ -13,8 +13,8 @@ import (
 
 // doom is a tag or an image that is to go.
 type doom struct {
-	repo, tag string
-	dgst      digest.Digest
+	from, repo, tag string // from is the repository at the source
+	dgst            digest.Digest
 }
 
 // ref is what goes: the tag, or the digest of an image.
@@ -51,8 +51,12 @@ func (y *syncer) delete(ctx context.Context) error {
 	for left := y.doomed; len(left) > 0; left = slices.Collect(maps.Keys(conflicts)) {
 		clear(conflicts)
 		for _, d := range left {
-			err := y.remove(ctx, d)
+			has, err := y.has(ctx, d)
+			if err == nil && !has {
+				err = y.remove(ctx, d)
+			}
 			switch {
+			case has: // since it was listed
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
 			case errors.Is(err, manifest.ErrConflict) && d.tag == "":
@@ -76,6 +80,25 @@ func (y *syncer) delete(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// has tells whether the source has by now what is to go.
+func (y *syncer) has(ctx context.Context, d doom) (bool, error) {
+	err := y.c.try(ctx, func() error {
+		if d.tag != "" {
+			_, err := y.src.Manifests.Resolve(ctx, d.from, d.tag)
+			return err
+		}
+		_, err := y.src.Manifests.Get(ctx, d.from, d.dgst)
+		return err
+	})
+	if manifest.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &Error{Op: "look for", Side: SideSource, Repo: d.from, Object: d.ref(), Err: err}
+	}
+	return true, nil
 }
 
 func (y *syncer) remove(ctx context.Context, d doom) error {
