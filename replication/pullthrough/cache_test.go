@@ -329,6 +329,32 @@ func TestWhoGivesUpRefusesNobody(t *testing.T) {
 	})
 }
 
+// TestWhoGivesUpIsNoFailure: nothing is told of a question that nobody waits for any more.
+func TestWhoGivesUpIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		image := w.image("a", nil, nil, "v1")
+		inner := w.cache.Upstream
+		w.cache.Upstream = func(ctx context.Context, r pullthrough.Rule) (replication.Source, error) {
+			<-ctx.Done()
+			return inner(ctx, r)
+		}
+		ctx, leave := context.WithTimeout(t.Context(), time.Second)
+		defer leave()
+		store := w.cache.CachedManifests()
+		if _, err := store.Resolve(ctx, "up/app", "v1"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if _, err := store.Get(ctx, "up/app", image.Digest); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		w.cache.Close()
+		if len(w.syncs) > 0 {
+			t.Errorf("told: %+v, %s", w.syncs, pullthrough.Code(w.syncs[0].Err))
+		}
+	})
+}
+
 // TestImmutableTag: one that may not move stays, is told once a day, and is served.
 func TestImmutableTag(t *testing.T) {
 	w := newWorld(t, func(c *pullthrough.Cache) {
