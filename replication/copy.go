@@ -266,6 +266,7 @@ func (c *Copier) begin(src Source, from string, dst Target, to string, o CopyOpt
 	p := place{r.id, to}
 	if shared := c.sessions[p]; shared != nil {
 		r.session = shared
+		shared.land()
 	}
 	c.sessions[p] = r.session
 	r.session.users++
@@ -352,6 +353,20 @@ func (s *session) do(ctx context.Context, o object, f func() error) (mine bool, 
 		}
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
+		}
+	}
+}
+
+// land forgets what has been done: it was not at once with a call that begins now, before which it may
+// have gone again.
+func (s *session) land() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for o, f := range s.flights {
+		select {
+		case <-f.done:
+			delete(s.flights, o)
+		default:
 		}
 	}
 }

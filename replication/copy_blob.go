@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -146,9 +147,11 @@ func (r *run) look(ctx context.Context, dgst digest.Digest, from []string) (how 
 // the state of the hash at some offsets, so that reading from one needs nothing
 // before it.
 type content struct {
-	r     *run
-	desc  ocispec.Descriptor
-	marks []mark
+	r    *run
+	desc ocispec.Descriptor
+
+	mu    sync.Mutex // who sends again may not have done with what was opened before
+	marks []mark     // by off
 }
 
 type mark struct {
@@ -156,17 +159,12 @@ type mark struct {
 	hash []byte // its state
 }
 
-// open returns what follows off, verified by its end. It is for one reader at a time.
+// open returns what follows off, verified by its end.
 func (c *content) open(ctx context.Context, off int64) (io.ReadCloser, error) {
 	if off < 0 || c.desc.Size >= 0 && off > c.desc.Size {
 		return nil, fmt.Errorf("offset %d of %d: %w", off, c.desc.Size, blob.ErrRange)
 	}
-	from := mark{}
-	for _, m := range c.marks {
-		if m.off <= off {
-			from = m
-		}
-	}
+	from := c.before(off)
 	h := c.desc.Digest.Algorithm().Hash()
 	if from.off > 0 {
 		if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(from.hash); err != nil {
@@ -183,6 +181,30 @@ func (c *content) open(ctx context.Context, off int64) (io.ReadCloser, error) {
 		return nil, err
 	}
 	return in, nil
+}
+
+// before returns the last mark that is not after off.
+func (c *content) before(off int64) (last mark) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.marks {
+		if m.off <= off {
+			last = m
+		}
+	}
+	return last
+}
+
+// mark keeps the state of a hash at off, unless one so far is kept.
+func (c *content) mark(off int64, h hash.Hash) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.marks) > 0 && off <= c.marks[len(c.marks)-1].off {
+		return
+	}
+	if state, err := h.(encoding.BinaryMarshaler).MarshalBinary(); err == nil {
+		c.marks = append(c.marks, mark{off, state})
+	}
 }
 
 // part returns n bytes from off on, unverified; -1 means to the end.
@@ -229,7 +251,7 @@ func (r *contentReader) connect() error {
 }
 
 func (r *contentReader) Read(p []byte) (n int, err error) {
-	if r.err != nil {
+	if r.err != nil || len(p) == 0 {
 		return 0, r.err
 	}
 	if r.n >= 0 {
@@ -278,15 +300,8 @@ func (r *contentReader) take(p []byte) {
 	r.pos += int64(len(p))
 	if r.h != nil {
 		r.h.Write(p)
-		part := orDefault(r.c.r.c.PartSize, DefaultPartSize)
-		last := int64(0)
-		if len(r.c.marks) > 0 {
-			last = r.c.marks[len(r.c.marks)-1].off
-		}
-		if before/part != r.pos/part && r.pos > last {
-			if state, err := r.h.(encoding.BinaryMarshaler).MarshalBinary(); err == nil {
-				r.c.marks = append(r.c.marks, mark{r.pos, state})
-			}
+		if part := orDefault(r.c.r.c.PartSize, DefaultPartSize); before/part != r.pos/part {
+			r.c.mark(r.pos, r.h)
 		}
 	}
 	r.c.r.progress(r.c.desc, r.pos)

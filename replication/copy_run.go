@@ -377,20 +377,22 @@ func (r *run) shows(ctx context.Context, dgst digest.Digest) (shows bool, err er
 // loaded is a verified manifest.
 type loaded struct {
 	desc    ocispec.Descriptor
-	raw     []byte // nil if memory is short, and it is an index
+	raw     []byte // nil if memory is short, and it has not waited for some
 	m       *manifest.Manifest
 	release func()
 }
 
 // load reads a manifest of the source. One that lists no others waits for memory; an
-// index does not, since its children need some.
+// index does not, since its children need some, and neither does one of unknown type, for which others
+// may wait that have some, as if it were a blob.
 func (r *run) load(ctx context.Context, desc ocispec.Descriptor) (*loaded, error) {
 	l := &loaded{desc: desc, release: func() {}}
 	weight := func(size int64) int64 { return min(2*max(size, 0), r.c.half()) } // the bytes, and what Parse keeps of them
 	hold := func(memory *semaphore.Weighted, n int64) {
 		l.release = sync.OnceFunc(func() { memory.Release(n) })
 	}
-	if !mayList(desc) {
+	waits := !mayList(desc) && manifest.KindOf(desc.MediaType) != manifest.KindOpaque
+	if waits {
 		n := weight(desc.Size)
 		if r.c.images.Acquire(ctx, n) != nil {
 			return nil, context.Cause(ctx)
@@ -401,7 +403,7 @@ func (r *run) load(ctx context.Context, desc ocispec.Descriptor) (*loaded, error
 		l.release()
 		return nil, err
 	}
-	if mayList(desc) {
+	if !waits {
 		if n := weight(l.desc.Size); r.c.indexes.TryAcquire(n) {
 			hold(r.c.indexes, n)
 		} else {

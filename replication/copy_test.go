@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/referrers"
 	"github.com/wharfage/wharfage/replication"
@@ -331,6 +334,56 @@ func TestIndexOfWhatIsNotKnown(t *testing.T) {
 	}
 }
 
+// slowManifests takes a while for one, in which others begin; slowBlobs takes longer.
+type slowManifests struct {
+	replication.ManifestReader
+	slow digest.Digest
+}
+
+func (m slowManifests) Get(ctx context.Context, repo string, dgst digest.Digest) (manifest.Record, error) {
+	if dgst == m.slow {
+		time.Sleep(time.Second)
+	}
+	return m.ManifestReader.Get(ctx, repo, dgst)
+}
+
+type slowBlobs struct{ replication.BlobReader }
+
+func (b slowBlobs) Open(ctx context.Context, repo string, dgst digest.Digest, off, n int64) (io.ReadCloser, blob.Info, error) {
+	time.Sleep(time.Minute)
+	return b.BlobReader.Open(ctx, repo, dgst, off, n)
+}
+
+// TestNoMemoryForAListedManifest: an index lists under a type of its own what its images, which take
+// all of the memory while they wait for it, name as a layer.
+func TestNoMemoryForAListedManifest(t *testing.T) {
+	const typ = "application/vnd.example.manifest.v1+json"
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := newRegistry(t), newRegistry(t)
+		src.manifests.MissingBlobs = func(context.Context, string, []digest.Digest) ([]digest.Digest, error) { return nil, nil } // the layer is no blob
+		own := []byte(`{"hello":"world"}`)
+		desc := ocispec.Descriptor{MediaType: typ, Digest: digest.FromBytes(own), Size: int64(len(own))}
+		if _, err := (&manifest.Pusher{Store: src.manifests, Accept: append(manifest.DefaultAccept(), typ)}).Push(ctx, from, manifest.PushRequest{MediaType: typ, Raw: own}); err != nil {
+			t.Fatal(err)
+		}
+		src.blob(from, "{}")
+		raw, image, err := manifest.ImageDraft{ArtifactType: "a/b", Layers: []ocispec.Descriptor{{MediaType: "a/layer", Digest: desc.Digest, Size: desc.Size}}}.Build()
+		image = src.push(from, raw, image, err)
+		src.index(from, []ocispec.Descriptor{image, desc}, "v1")
+		target := dst.target()
+		target.Manifests = replication.LocalManifests{Reader: dst.manifests, Pusher: &manifest.Pusher{Store: dst.manifests, Accept: append(manifest.DefaultAccept(), typ)}}
+		source := src.source()
+		source.Manifests = slowManifests{source.Manifests, image.Digest}
+		source.Blobs = slowBlobs{source.Blobs}
+		within, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		_, err = (&replication.Copier{Memory: 2 * int64(len(raw))}).Copy(within, source, from, "v1", target, to, replication.CopyOptions{})
+		if errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the copy does not end: %v", err)
+		}
+	})
+}
+
 // TestOneTransferForAll: 16 copies at once of graphs that overlap.
 func TestOneTransferForAll(t *testing.T) {
 	for round := range 10 {
@@ -387,6 +440,38 @@ func TestOneTransferForAll(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestWhatHasGoneIsSentAgain, also while a copy is under way that was when it was sent.
+func TestWhatHasGoneIsSentAgain(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	src.image(from, []string{"held"}, "held")
+	image := src.image(from, []string{"a"})
+	var copier replication.Copier
+	hold, release := make(chan struct{}), make(chan struct{})
+	var held sync.WaitGroup
+	held.Go(func() {
+		var once sync.Once
+		if _, err := copier.Copy(ctx, src.source(), from, "held", dst.target(), to, replication.CopyOptions{OnEvent: func(replication.Event) {
+			once.Do(func() { close(hold); <-release })
+		}}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-hold
+	for _, sent := range []int{1, 0, 1} {
+		got, err := copier.Copy(ctx, src.source(), from, string(image.Digest), dst.target(), to, replication.CopyOptions{})
+		if _, e := dst.manifests.Get(ctx, to, image.Digest); err != nil || e != nil || got.Manifests.Sent != sent {
+			t.Errorf("%+v, %v; at the target: %v", got, err, e)
+		}
+		if sent == 0 {
+			if _, err := (&manifest.Deleter{Store: dst.manifests}).Delete(ctx, to, manifest.ImageID{Digest: image.Digest}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	close(release)
+	held.Wait()
 }
 
 func TestWrongBytes(t *testing.T) {

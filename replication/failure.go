@@ -3,6 +3,7 @@ package replication
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/manifest"
@@ -37,10 +38,8 @@ func (e *FailureError) Unwrap() error { return e.Err }
 // attempt is of use. It is for other queues.
 func FailureOf(err error) (f JobFailure, again bool) {
 	const most = 500
-	f = JobFailure{Code: FailureInternal, Detail: err.Error()}
-	if len(f.Detail) > most {
-		f.Detail = f.Detail[:most]
-	}
+	detail := err.Error()
+	f = JobFailure{Code: FailureInternal, Detail: strings.ToValidUTF8(detail[:min(len(detail), most)], "")}
 	_, temporary := errors.AsType[*TemporaryError](err)
 	again = true
 	conflict, ok := errors.AsType[*manifest.ConflictError](err)

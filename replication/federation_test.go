@@ -224,6 +224,16 @@ func (f *federation) settle() {
 	f.Fatal("the registries do not come to rest")
 }
 
+// digest is what a tag names.
+func (m *member) digest(repo, tag string) digest.Digest {
+	m.f.Helper()
+	got, err := m.manifests.Resolve(context.Background(), repo, tag)
+	if err != nil {
+		m.f.Fatal(err)
+	}
+	return got.Digest
+}
+
 // images returns the tags of each image of a repository.
 func (m *member) images(repo string) map[digest.Digest][]string {
 	m.f.Helper()

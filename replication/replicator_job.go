@@ -116,35 +116,44 @@ func (x *attempt) look(ctx context.Context) (v view, err error) {
 	if x.job.Digest == "" {
 		return v, nil
 	}
-	if x.job.Whole && x.job.Action == ActionCopy {
-		for t, err := range x.r.Source.Manifests.Tags(ctx, x.repo, "") {
-			if err != nil {
-				return v, err
-			}
-			if t.Digest == x.job.Digest {
-				v.tags[t.Name] = t.Digest
-			}
-		}
-	}
 	_, err = x.r.Source.Manifests.Get(ctx, x.repo, x.job.Digest)
 	v.image = err == nil
 	if manifest.IsNotFound(err) {
 		err = nil
 	}
-	return v, err
+	if err != nil || !v.image || !x.job.Whole {
+		return v, err
+	}
+	for t, err := range x.r.Source.Manifests.Tags(ctx, x.repo, "") {
+		if err != nil {
+			return v, err
+		}
+		if t.Digest == x.job.Digest {
+			v.tags[t.Name] = t.Digest
+		}
+	}
+	return v, nil
 }
 
 // apply makes the destination as v is. What v has that another job is for is left to that one,
-// unless it has changed while this one ran: the other may have been done before.
+// unless that may have been done before this one wrote.
 func (x *attempt) apply(ctx context.Context, v *view, changed bool) error {
 	var tags, gone []string
+	deleting := x.job.Action == ActionDelete
 	for tag, d := range v.tags {
+		mine, err := true, error(nil)
+		if !changed && d != "" && (deleting || d != x.job.Digest) {
+			mine, err = x.mine(ctx, tag, d)
+		}
 		switch {
+		case err != nil:
+			return err
 		case d == "":
 			gone = append(gone, tag)
+		case !mine:
 		case d == x.job.Digest:
 			tags = append(tags, tag)
-		case changed:
+		default:
 			if err := x.copy(ctx, d, []string{tag}); err != nil {
 				return err
 			}
@@ -152,8 +161,15 @@ func (x *attempt) apply(ctx context.Context, v *view, changed bool) error {
 	}
 	slices.Sort(tags)
 	slices.Sort(gone)
-	deleting := x.job.Action == ActionDelete
-	if v.image && (!deleting || len(tags) > 0 || x.job.Whole && changed) {
+	image := v.image && (!deleting || len(tags) > 0 || x.job.Whole)
+	if image && deleting && len(tags) == 0 && !changed {
+		awaited, err := x.awaited(ctx, x.job.Digest, "")
+		if err != nil {
+			return err
+		}
+		image = !awaited
+	}
+	if image {
 		if err := x.copy(ctx, x.job.Digest, tags); err != nil {
 			return err
 		}
@@ -170,6 +186,40 @@ func (x *attempt) apply(ctx context.Context, v *view, changed bool) error {
 		return x.delete(ctx)
 	}
 	return nil
+}
+
+// mine tells whether a tag that names d at the source is for this job, since no other is still to
+// come for it: if the job was made for d, or if the tag is, at the destination, as an attempt may
+// have left it that ended before it looked again.
+func (x *attempt) mine(ctx context.Context, tag string, d digest.Digest) (bool, error) {
+	if d != x.job.Digest {
+		t, err := x.d.Manifests.Resolve(ctx, x.repo, tag)
+		none := manifest.IsNotFound(err)
+		switch {
+		case err != nil && !none:
+			return false, err
+		case none != (x.job.Action == ActionDelete), !none && t.Digest != x.job.Digest:
+			return false, nil
+		}
+	}
+	awaited, err := x.awaited(ctx, d, tag)
+	return !awaited, err
+}
+
+// awaited tells whether another job is still to copy an image, by a tag if that is not "".
+func (x *attempt) awaited(ctx context.Context, d digest.Digest, tag string) (bool, error) {
+	if x.r.Queue == nil {
+		return false, nil
+	}
+	for e, err := range x.r.Queue.Entries(ctx, EntryFilter{Repo: x.repo, Digest: d, To: x.job.To}, 0) {
+		if err != nil {
+			return false, err
+		}
+		if j := &e.Job; e.open() && j.Action == ActionCopy && j.ID != x.job.ID && (tag == "" || j.Whole || slices.Contains(j.Tags, tag)) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (x *attempt) allow(ctx context.Context, a AccessAction) error {

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -73,7 +74,7 @@ func (l *landing) archived(ctx context.Context, repo string, dgst digest.Digest)
 		return false, nil
 	}
 	rec, err := l.get.Get(ctx, repo, dgst)
-	if manifest.IsNotFound(err) {
+	if manifest.IsNotFound(err) || errors.Is(err, ErrContent) { // what cannot be read may be replaced all the same
 		return false, nil
 	}
 	return rec.StorageClass == manifest.Archive, err

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -193,6 +194,86 @@ func TestWhatChangesMeanwhileIsDoneAgain(t *testing.T) {
 	}
 }
 
+// mortal is a source that fails while it is dead.
+type mortal struct {
+	replication.ManifestReader
+	dead *atomic.Bool
+}
+
+func (m mortal) Resolve(ctx context.Context, repo, tag string) (manifest.Tag, error) {
+	if m.dead.Load() {
+		return manifest.Tag{}, errors.New("dead")
+	}
+	return m.ManifestReader.Resolve(ctx, repo, tag)
+}
+
+// TestWhoDiesBeforeItLooksAgain: the job of a later change is done, then one that is under way
+// writes. It looks again; if it ends before that, another attempt makes it right.
+func TestWhoDiesBeforeItLooksAgain(t *testing.T) {
+	push := func(m *member) { m.push("r", "two", "", "latest") }
+	untag := func(m *member) {
+		if err := (&manifest.Deleter{Store: m.manifests}).Untag(context.Background(), "r", "latest", ""); err != nil {
+			m.f.Error(err)
+		}
+	}
+	remove := func(m *member) {
+		if _, err := (&manifest.Deleter{Store: m.manifests}).Delete(context.Background(), "r", manifest.ImageID{Digest: m.digest("r", "latest")}); err != nil {
+			m.f.Error(err)
+		}
+	}
+	again := func(m *member) { m.push("r", "one", "", "other") }
+	cases := map[string]struct{ first, later func(m *member) }{
+		"a copy, and the tag moves":                 {func(m *member) { m.push("r", "three", "", "latest") }, push},
+		"a tag that goes, and comes again":          {untag, push},
+		"an image that goes, and the tag is moved":  {remove, push},
+		"an image that goes, and comes again":       {remove, again},
+		"an image that goes, and comes without tag": {remove, func(m *member) { m.push("r", "one", "") }},
+	}
+	for name := range cases {
+		for _, dies := range []bool{false, true} {
+			c := cases[name]
+			t.Run(fmt.Sprint(name, ", dies ", dies), func(t *testing.T) {
+				f, from, to := twins(t)
+				from.push("r", "one", "", "latest")
+				f.settle()
+				var dead atomic.Bool
+				from.r.Source.Manifests = mortal{from.r.Source.Manifests, &dead}
+				c.first(from)
+				var late replication.Job
+				if err := manifest.Drain(t.Context(), from.manifests, func(_ context.Context, c manifest.Committed) error {
+					late = from.r.Plan(from.configuration, c)[0]
+					return nil
+				}); err != nil {
+					t.Fatal(err)
+				}
+				// Just before something is written at the destination.
+				once := false
+				to.f.allow = func(_ replication.Registry, a replication.Access) error {
+					if !once {
+						once = true
+						c.later(from)
+						f.settle()
+						dead.Store(dies)
+					}
+					return nil
+				}
+				if _, err := from.r.Do(t.Context(), late); (err != nil) != dies || !once {
+					t.Fatalf("the first attempt: %v", err)
+				}
+				dead.Store(false)
+				if dies {
+					if _, err := from.r.Do(t.Context(), late); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if want, got := from.images("r"), to.images("r"); !reflect.DeepEqual(want, got) {
+					t.Errorf("%v, and at the destination %v", want, got)
+				}
+			})
+		}
+	}
+}
+
 func TestImmutableDestinationKeepsItsTag(t *testing.T) {
 	f, from, to := twins(t)
 	if _, err := to.repositories.Create(t.Context(), "r", repository.Settings{TagMutability: "IMMUTABLE"}); err != nil {
@@ -209,6 +290,44 @@ func TestImmutableDestinationKeepsItsTag(t *testing.T) {
 		if e.State != replication.StateDone || !strings.Contains(e.Outcome, `"v1"`) {
 			t.Errorf("%+v", e)
 		}
+	}
+}
+
+// unreadable holds manifests that its client refuses to parse.
+type unreadable struct{ replication.LocalManifests }
+
+func (u unreadable) Get(context.Context, string, digest.Digest) (manifest.Record, error) {
+	return manifest.Record{}, fmt.Errorf("%w: a manifest with two configs", replication.ErrContent)
+}
+
+// TestWhatCannotBeReadThereIsReplaced: a tag moves away from what the destination should not have taken.
+func TestWhatCannotBeReadThereIsReplaced(t *testing.T) {
+	_, from, to := twins(t)
+	to.push("r", "old", "", "v1")
+	d := to.destination(from)
+	d.Manifests = unreadable{d.Manifests.(linkedManifests).LocalManifests}
+	from.r.Destinations = func(context.Context, replication.Registry) (replication.Destination, error) { return d, nil }
+	want := from.push("r", "new", "", "v1")
+	from.enqueue()
+	if err := from.r.RunDue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := to.digest("r", "v1"); got != want {
+		for e := range from.r.Queue.Entries(t.Context(), replication.EntryFilter{}, 0) {
+			t.Errorf("the tag names %s: %+v", got, e.Failure)
+		}
+	}
+}
+
+// TestFailuresAreText: what is cut off of a long one is no part of a character.
+func TestFailuresAreText(t *testing.T) {
+	for n := range 4 {
+		if f, _ := replication.FailureOf(errors.New(strings.Repeat("x", n) + strings.Repeat("€", 1000))); !utf8.ValidString(f.Detail) || len(f.Detail) < 490 || len(f.Detail) > 500 {
+			t.Errorf("%d bytes: %q", len(f.Detail), f.Detail)
+		}
+	}
+	if f, _ := replication.FailureOf(errors.New("a\xffb")); !utf8.ValidString(f.Detail) {
+		t.Errorf("%q", f.Detail)
 	}
 }
 

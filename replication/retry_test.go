@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,6 +194,41 @@ func TestReceiverSendsAgain(t *testing.T) {
 			src.same(from, dst, to)
 		}
 	}
+}
+
+// impatient sends again before it has done with the content that it gave up, as clients of HTTP
+// do that answer an early 401.
+type impatient struct{ blob.Store }
+
+func (s impatient) Receive(ctx context.Context, repo string, desc ocispec.Descriptor, _ []string, open func(context.Context, int64) (io.ReadCloser, error)) (replication.Received, error) {
+	given, err := open(ctx, 0)
+	if err != nil {
+		return "", err
+	}
+	var left sync.WaitGroup
+	defer left.Wait()
+	left.Go(func() { io.Copy(io.Discard, given) })
+	r, err := open(ctx, 0)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	if n, err := r.Read(nil); n != 0 || err != nil {
+		return "", fmt.Errorf("a Read of nothing: %d, %w", n, err)
+	}
+	return replication.Sent, blob.Put(ctx, s.Store, repo, desc, r)
+}
+
+// TestContentThatWasGivenUp may still be read while it is sent again. See -race.
+func TestContentThatWasGivenUp(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	src.image(from, []string{strings.Repeat("layer", 100_000)}, "v1")
+	target := dst.target()
+	target.Blobs = impatient{dst.blobs}
+	if _, err := (&replication.Copier{PartSize: 1 << 10}).Copy(ctx, src.source(), from, "v1", target, to, replication.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	src.same(from, dst, to)
 }
 
 // TestJournal: a long blob is killed in each part, by a process that does not come

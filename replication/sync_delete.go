@@ -13,8 +13,16 @@ import (
 
 // doom is a tag or an image that is to go.
 type doom struct {
-	repo, tag string
-	dgst      digest.Digest
+	from, repo, tag string // from is the repository at the source
+	dgst            digest.Digest
+}
+
+// ref is what goes: the tag, or the digest of an image.
+func (d doom) ref() string {
+	if d.tag != "" {
+		return d.tag
+	}
+	return string(d.dgst)
 }
 
 // doom counts what may go, and keeps what is to.
@@ -43,31 +51,54 @@ func (y *syncer) delete(ctx context.Context) error {
 	for left := y.doomed; len(left) > 0; left = slices.Collect(maps.Keys(conflicts)) {
 		clear(conflicts)
 		for _, d := range left {
-			err := y.remove(ctx, d)
+			has, err := y.has(ctx, d)
+			if err == nil && !has {
+				err = y.remove(ctx, d)
+			}
 			switch {
+			case has: // since it was listed
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
 			case errors.Is(err, manifest.ErrConflict) && d.tag == "":
 				conflicts[d] = err
 			case errors.Is(err, manifest.ErrConflict), manifest.IsNotFound(err): // moved, or gone, since
 			case err != nil:
-				y.failure(d.repo, d.tag+string(d.dgst), err)
+				y.failure(d.repo, d.ref(), err)
 			case d.tag != "":
 				y.report.Deleted++
-				y.changed(TagDeleted, d.repo, d.tag, d.dgst, "")
+				y.changed(TagDeleted, d.repo, d.ref(), d.dgst, "")
 			default:
 				y.report.DeletedImages++
-				y.changed(TagDeleted, d.repo, string(d.dgst), d.dgst, "")
+				y.changed(TagDeleted, d.repo, d.ref(), d.dgst, "")
 			}
 		}
 		if len(conflicts) == len(left) { // listed by what stays
 			for d, err := range conflicts {
-				y.failure(d.repo, string(d.dgst), err)
+				y.failure(d.repo, d.ref(), err)
 			}
 			break
 		}
 	}
 	return nil
+}
+
+// has tells whether the source has by now what is to go.
+func (y *syncer) has(ctx context.Context, d doom) (bool, error) {
+	err := y.c.try(ctx, func() error {
+		if d.tag != "" {
+			_, err := y.src.Manifests.Resolve(ctx, d.from, d.tag)
+			return err
+		}
+		_, err := y.src.Manifests.Get(ctx, d.from, d.dgst)
+		return err
+	})
+	if manifest.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &Error{Op: "look for", Side: SideSource, Repo: d.from, Object: d.ref(), Err: err}
+	}
+	return true, nil
 }
 
 func (y *syncer) remove(ctx context.Context, d doom) error {
@@ -82,7 +113,7 @@ func (y *syncer) remove(ctx context.Context, d doom) error {
 		return err
 	})
 	if err != nil {
-		return &Error{Op: "delete", Side: SideTarget, Repo: d.repo, Object: d.tag + string(d.dgst), Err: err}
+		return &Error{Op: "delete", Side: SideTarget, Repo: d.repo, Object: d.ref(), Err: err}
 	}
 	return nil
 }

@@ -211,7 +211,7 @@ func (y *syncer) tags(ctx context.Context, r *run, o CopyOptions) error {
 			return ctx.Err()
 		}
 		if b != nil && y.o.Delete.Tags {
-			y.doom(a == nil, doom{r.to, name, b.Digest})
+			y.doom(a == nil, doom{r.from, r.to, name, b.Digest})
 		}
 		if a != nil {
 			jobs.Go(func() error { return y.tag(ctx, r, o, *a, b) })
@@ -303,7 +303,7 @@ func (y *syncer) manifests(ctx context.Context, r *run, o CopyOptions) error {
 	o.Referrers = 0 // which are listed too
 	err := merge(list(SideSource, r.from, y.srcList), list(SideTarget, r.to, y.dstList), key, func(a, b *manifest.Record) error {
 		if b != nil && y.o.Delete.Images {
-			y.doom(a == nil, doom{repo: r.to, dgst: b.Desc.Digest})
+			y.doom(a == nil, doom{from: r.from, repo: r.to, dgst: b.Desc.Digest})
 		}
 		if a == nil || b != nil && !o.Verify || !y.o.Untagged || a.Subject != "" && y.o.Referrers == 0 {
 			return ctx.Err()

@@ -154,6 +154,56 @@ func TestSyncDeletesOnlyWhenAsked(t *testing.T) {
 	}
 }
 
+// early is a source as it was before something came.
+type early struct {
+	replication.LocalManifests
+	tag  string
+	dgst digest.Digest
+}
+
+func (m early) Tags(ctx context.Context, repo, after string) iter.Seq2[manifest.Tag, error] {
+	return func(yield func(manifest.Tag, error) bool) {
+		for t, err := range m.LocalManifests.Tags(ctx, repo, after) {
+			if t.Name != m.tag && !yield(t, err) {
+				return
+			}
+		}
+	}
+}
+
+func (m early) Manifests(ctx context.Context, repo string, after digest.Digest) iter.Seq2[manifest.Record, error] {
+	return func(yield func(manifest.Record, error) bool) {
+		for rec, err := range m.LocalManifests.Manifests(ctx, repo, after) {
+			if rec.Desc.Digest != m.dgst && !yield(rec, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestSyncDeletesNothingThatHasCome since the source was listed, which may be long ago.
+func TestSyncDeletesNothingThatHasCome(t *testing.T) {
+	for name, o := range map[string]replication.SyncDelete{"tags": {Tags: true}, "images": {Images: true}} {
+		src, dst := newRegistry(t), newRegistry(t)
+		for _, g := range []registry{src, dst} {
+			g.image("app", []string{"a"}, "v1")
+			g.image("app", []string{"b"}, "late")
+		}
+		dst.image("app", []string{"c"}, "old")
+		source := src.source()
+		late, err := src.manifests.Resolve(ctx, "app", "late")
+		if err != nil {
+			t.Fatal(err)
+		}
+		source.Manifests = early{replication.LocalManifests{Reader: src.manifests}, "late", late.Digest}
+		o.MaxShare = 1
+		got := syncAll(t, source, dst.target(), replication.SyncOptions{Repositories: replication.Names{Include: []string{"app"}}, Delete: o})
+		if have, err := dst.manifests.Resolve(ctx, "app", "late"); err != nil || have.Digest != late.Digest || got.Deleted+got.DeletedImages != 1 {
+			t.Errorf("%s: %v, %+v", name, err, got)
+		}
+	}
+}
+
 // TestSyncLeavesOtherRepositories that the source does not list, unless one is named.
 func TestSyncLeavesOtherRepositories(t *testing.T) {
 	src, dst := newRegistry(t), newRegistry(t)
@@ -189,6 +239,25 @@ func TestSyncGoesOnAfterFailures(t *testing.T) {
 		t.Errorf("the report as JSON does not say why: %s, %v", text, err)
 	}
 	dst.complete()
+}
+
+// TestSyncSaysWhatItCannotDelete, by the tag or the digest.
+func TestSyncSaysWhatItCannotDelete(t *testing.T) {
+	src, dst := newRegistry(t), newRegistry(t)
+	src.image(to, []string{"a"}, "v1")
+	dst.image(to, []string{"a"}, "v1")
+	gone := dst.image(to, []string{"b"}, "gone")
+	keep := errors.New("kept")
+	target := dst.target()
+	target.Manifests = replication.LocalManifests{Reader: dst.manifests, Pusher: &manifest.Pusher{Store: dst.manifests}, Deleter: &manifest.Deleter{
+		Store: dst.manifests, KeepTag: func(context.Context, string, string, digest.Digest) error { return keep },
+	}}
+	for ref, o := range map[string]replication.SyncDelete{"gone": {Tags: true}, string(gone.Digest): {Images: true}} {
+		got, err := new(replication.Copier).Sync(ctx, src.source(), target, replication.SyncOptions{Delete: o})
+		if e, ok := errors.AsType[*replication.Error](err); !errors.Is(err, keep) || !ok || e.Object != ref || len(got.Failed) != 1 || got.Failed[0].Ref != ref {
+			t.Errorf("%+v, %v, want a failure of %s", got, err, ref)
+		}
+	}
 }
 
 // TestSyncStopsAtARefusal: a repository that may not be read is one failure, not one for each

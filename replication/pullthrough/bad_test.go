@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -362,6 +363,36 @@ func TestFullStore(t *testing.T) {
 	w.lie(desc.Digest, content)
 	if status, got, err := w.download(desc.Digest); err == nil && status == 200 || len(got) >= len(content) {
 		t.Errorf("bad bytes: %d %v", status, err)
+	}
+}
+
+// slowStore has read all that it is given a while before it says so.
+type slowStore struct{ blob.Store }
+
+func (s slowStore) Put(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error {
+	content, err := io.ReadAll(r)
+	if time.Sleep(time.Minute); err != nil {
+		return err
+	}
+	return s.Store.Put(ctx, repo, desc, bytes.NewReader(content))
+}
+
+// TestAnyLength: the last byte of a range that goes on beyond the end waits for the check, too.
+func TestAnyLength(t *testing.T) {
+	for _, n := range []int64{-1, 999, 1000, math.MaxInt64} {
+		inBubble(t, fmt.Sprint(n), func(t *testing.T) {
+			w := newWorld(t, func(c *pullthrough.Cache) { c.Blobs = slowStore{c.Blobs} })
+			desc := w.blob(pattern(1000, 1))
+			w.lie(desc.Digest, pattern(1000, 2))
+			body, _, err := w.cache.CachedBlobs().Open(t.Context(), "up/app", desc.Digest, 1, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer body.Close()
+			if got, err := io.ReadAll(body); !errors.Is(err, replication.ErrContent) || len(got) >= 999 {
+				t.Errorf("%d bytes of wrong content, %v", len(got), err)
+			}
+		})
 	}
 }
 

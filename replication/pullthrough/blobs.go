@@ -113,8 +113,8 @@ func (c *Cache) open(ctx context.Context, p place, dgst digest.Digest, off, n in
 		return nil, blob.Info{}, err
 	}
 	end := size
-	if n > 0 {
-		end = min(end, off+n)
+	if n > 0 && n < size-off {
+		end = off + n
 	}
 	return &reader{t: t, ctx: ctx, off: off, end: end}, blob.Info{Digest: dgst, Size: size, TouchedAt: c.now()}, nil
 }

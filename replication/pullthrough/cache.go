@@ -169,7 +169,7 @@ func (c *Cache) create(ctx context.Context, repo string) error {
 }
 
 func (c *Cache) told(ctx context.Context, s Sync) {
-	if c.OnSync != nil {
+	if c.OnSync != nil && (s.Err == nil || ctx.Err() == nil) { // that nobody waits any more is no failure
 		c.OnSync(ctx, s)
 	}
 }

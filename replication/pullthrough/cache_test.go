@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -143,6 +144,28 @@ func TestClockSurvivesRestart(t *testing.T) {
 	}
 	if n := w.count("resolve"); n != 3 {
 		t.Errorf("upstream was asked %d times", n)
+	}
+}
+
+// TestClockGoesBack: what was stored while the clock was far ahead is asked for once, and not only
+// when that time has come.
+func TestClockGoesBack(t *testing.T) {
+	for _, moves := range []bool{false, true} {
+		w := newWorld(t, nil)
+		const ahead = 365 * 24 * time.Hour
+		w.advance(ahead)
+		image := w.image("a", nil, nil, "v1")
+		w.want(t, "app/manifests/v1", 200, w.raw(image.Digest))
+		w.advance(-ahead)
+		if moves {
+			image = w.image("b", nil, nil, "v1")
+		}
+		for range 3 {
+			w.want(t, "app/manifests/v1", 200, w.raw(image.Digest))
+		}
+		if n := w.count("resolve"); n != 2 {
+			t.Errorf("moves %v: upstream was asked %d times", moves, n)
+		}
 	}
 }
 
@@ -317,6 +340,68 @@ func TestToBeDescribedIsNoUse(t *testing.T) {
 	}
 }
 
+// TestWhoGivesUpRefusesNobody: that a client has gone says nothing of upstream, which the next
+// one asks.
+func TestWhoGivesUpRefusesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		image := w.image("a", nil, nil)
+		signature := w.image("sig", nil, &image)
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan struct{})
+		w.refers = func() iter.Seq2[ocispec.Descriptor, error] {
+			return func(yield func(ocispec.Descriptor, error) bool) {
+				leave()
+				<-left
+				yield(signature, nil)
+			}
+		}
+		list := func(ctx context.Context) (n int, err error) {
+			for _, e := range w.cache.CachedReferrers().Referrers(ctx, "up/app", image.Digest, "", "") {
+				if err = e; err == nil {
+					n++
+				}
+			}
+			return n, err
+		}
+		if n, err := list(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("who has gone gets %d, %v", n, err)
+		}
+		close(left)
+		synctest.Wait()
+		warned := ""
+		if n, err := list(pullthrough.WithWarnings(t.Context(), func(text string) { warned = text })); n != 1 || err != nil || warned != "" {
+			t.Errorf("the next one gets %d, %v, warning %q", n, err, warned)
+		}
+	})
+}
+
+// TestWhoGivesUpIsNoFailure: nothing is told of a question that nobody waits for any more.
+func TestWhoGivesUpIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		image := w.image("a", nil, nil, "v1")
+		inner := w.cache.Upstream
+		w.cache.Upstream = func(ctx context.Context, r pullthrough.Rule) (replication.Source, error) {
+			<-ctx.Done()
+			return inner(ctx, r)
+		}
+		ctx, leave := context.WithTimeout(t.Context(), time.Second)
+		defer leave()
+		store := w.cache.CachedManifests()
+		if _, err := store.Resolve(ctx, "up/app", "v1"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if _, err := store.Get(ctx, "up/app", image.Digest); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		w.cache.Close()
+		if len(w.syncs) > 0 {
+			t.Errorf("told: %+v, %s", w.syncs, pullthrough.Code(w.syncs[0].Err))
+		}
+	})
+}
+
 // TestImmutableTag: one that may not move stays, is told once a day, and is served.
 func TestImmutableTag(t *testing.T) {
 	w := newWorld(t, func(c *pullthrough.Cache) {
@@ -440,6 +525,18 @@ func TestPushOnUpstreamLayers(t *testing.T) {
 	w.advance(time.Hour)
 	if rec := w.do("PUT", "/v2/up/app/manifests/bad", []byte(other), "Content-Type", image.MediaType); rec.Code != 400 {
 		t.Errorf("push of what is nowhere: %d %s", rec.Code, rec.Body)
+	}
+}
+
+// TestRepositoriesThatAreNotMade: what Create says is no fault of upstream, for a blob either.
+func TestRepositoriesThatAreNotMade(t *testing.T) {
+	w := newWorld(t, func(c *pullthrough.Cache) {
+		c.Create = func(context.Context, string) error { return repository.ErrQuota }
+	})
+	one := w.blob(layer(1))
+	image := w.image("a", []ocispec.Descriptor{one}, nil, "v1")
+	for _, path := range []string{"manifests/v1", "manifests/" + string(image.Digest), "blobs/" + string(one.Digest)} {
+		w.want(t, "app/"+path, 403, nil)
 	}
 }
 

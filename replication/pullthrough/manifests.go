@@ -160,12 +160,14 @@ func (m cachedManifests) Resolve(ctx context.Context, repo, tag string) (manifes
 
 // fresh returns where a tag is without asking upstream, if that was asked lately.
 func (c *Cache) fresh(ctx context.Context, repo string, have manifest.Tag) (manifest.Tag, bool) {
-	age := orDefault(c.TagAge, 24*time.Hour)
+	const skew = time.Minute // between the clocks of those who share a store
+	age, now := orDefault(c.TagAge, 24*time.Hour), c.now()
+	future := func(at time.Time) bool { return at.After(now.Add(skew)) } // by a clock that was wrong
 	last, _ := c.checked.get(repo + " " + have.Name)
-	if have.MovedAt.After(last.at) { // by a push, or before a restart
+	if have.MovedAt.After(last.at) && !future(have.MovedAt) { // by a push, or before a restart
 		last = check{at: have.MovedAt}
 	}
-	if age < 0 || forced(ctx) || last.at.IsZero() || c.now().Sub(last.at) >= age {
+	if age < 0 || forced(ctx) || last.at.IsZero() || future(last.at) || now.Sub(last.at) >= age {
 		return have, false
 	}
 	if last.digest != "" {

@@ -202,7 +202,7 @@ func (t *transfer) fetch(ctx context.Context, begin func() error) error {
 			wait = max(wait, again.After)
 		}
 		if failures++; !ok || wait > longWait || failures >= int(orDefault(int64(t.c.Attempts), 5)) {
-			return t.p.upstreamError(ctx, string(t.dgst), err)
+			return err
 		}
 		select {
 		case <-time.After(wait):

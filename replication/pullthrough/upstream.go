@@ -63,7 +63,7 @@ func (c *Cache) refusal(p place, object string) error {
 // refuse remembers err, if it is a refusal.
 func (c *Cache) refuse(p place, object string, err error) {
 	age := orDefault(c.ErrorAge, 5*time.Second)
-	if age > 0 && (p.apart && err != nil || isNotFound(err) || errors.Is(err, replication.ErrDenied) || errors.Is(err, replication.ErrContent)) {
+	if age > 0 && isUpstream(err) && (p.apart || isNotFound(err) || errors.Is(err, replication.ErrDenied) || errors.Is(err, replication.ErrContent)) {
 		c.refused.set(p.repo+" "+object, refusal{c.now().Add(age), err})
 	}
 }

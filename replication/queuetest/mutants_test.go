@@ -42,6 +42,7 @@ var mutants = map[string]struct {
 	"looks, and then leases":              {func(q replication.Queue) replication.Queue { return &twoSteps{Queue: q} }, "of workers that race each job has one"},
 	"checks, and then ends":               {func(q replication.Queue) replication.Queue { return twoEnds{q} }, "of racing endings of one lease one wins"},
 	"ends without an error":               {func(q replication.Queue) replication.Queue { return silent{q} }, "a context that has ended ends a call"},
+	"ends a job all the same":             {func(q replication.Queue) replication.Queue { return deaf{q} }, "a context that has ended ends a call"},
 	"shares its slices":                   {func(q replication.Queue) replication.Queue { return &sharing{q, map[string][]string{}} }, "slices belong to the caller"},
 }
 
@@ -265,6 +266,12 @@ func (q silent) Entries(ctx context.Context, f replication.EntryFilter, after ui
 			}
 		}
 	}
+}
+
+type deaf struct{ replication.Queue }
+
+func (q deaf) Done(ctx context.Context, l replication.Entry, at time.Time, outcome string) error {
+	return q.Queue.Done(context.WithoutCancel(ctx), l, at, outcome)
 }
 
 type sharing struct {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -457,20 +458,29 @@ var clauses = []struct {
 		}
 	}},
 	{"a context that has ended ends a call", func(k *kit) {
+		k.add(start, west, "run", "dead", "wait")
+		l := k.lease(start, 2, "run", "dead")
+		k.ok(k.q.Fail(k.Context(), l[1], start, failure, time.Time{}))
 		ctx, cancel := context.WithCancel(k.Context())
 		cancel()
-		calls := map[string]error{"Add": k.q.Add(ctx, start, job("a", west)), "SetPaused": k.q.SetPaused(ctx, west, true)}
+		calls := map[string]error{
+			"Add": k.q.Add(ctx, start, job("a", west)), "Extend": k.q.Extend(ctx, l[0], at(999)),
+			"Done": k.q.Done(ctx, l[0], start, "copied"), "Fail": k.q.Fail(ctx, l[0], start, failure, time.Time{}),
+			"Replay": k.q.Replay(ctx, "dead", start), "Discard": k.q.Discard(ctx, "dead"), "SetPaused": k.q.SetPaused(ctx, west, true),
+		}
 		_, calls["Lease"] = k.q.Lease(ctx, replication.LeaseRequest{Owner: "w", Most: 1, TTL: ttl, Now: start})
 		_, calls["Paused"] = k.q.Paused(ctx)
+		calls["Entries"] = nil
 		for _, err := range k.q.Entries(ctx, replication.EntryFilter{}, 0) {
 			calls["Entries"] = err
 		}
-		for _, name := range []string{"Add", "SetPaused", "Lease", "Paused", "Entries"} {
+		for _, name := range slices.Sorted(maps.Keys(calls)) {
 			if !errors.Is(calls[name], context.Canceled) {
 				k.Errorf("%s: %v", name, calls[name])
 			}
 		}
-		k.listed(replication.EntryFilter{})
+		k.listed(replication.EntryFilter{}, "run running", "dead dead", "wait waiting")
+		k.lease(at(60), 2, "wait", "run")
 	}},
 	{"slices belong to the caller", func(k *kit) {
 		j := job("a", west)

@@ -152,11 +152,11 @@ func (r *Registry) wait(ctx context.Context, kind string) error {
 		return ctx.Err()
 	}
 	now := r.now()
-	turn := p.next
+	turn, each := p.next, p.each
 	if turn.Before(now) {
 		turn = now
 	}
-	p.next = turn.Add(p.each)
+	p.next = turn.Add(each)
 	p.mu.Unlock()
 	timer := time.NewTimer(turn.Sub(now))
 	defer timer.Stop()
@@ -164,6 +164,9 @@ func (r *Registry) wait(ctx context.Context, kind string) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.next = p.next.Add(-each) // else those who gave up would keep all others waiting, and these give up too
 		return ctx.Err()
 	}
 }

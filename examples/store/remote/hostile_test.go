@@ -257,6 +257,32 @@ func TestRateLimitSlowsDown(t *testing.T) {
 	}
 }
 
+// Who gives up while it waits for its turn leaves that to others: however many do, one
+// request in half a minute gets through.
+func TestTurnsThatAreGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		r := fake(func(*http.Request) *http.Response {
+			asked++
+			return text(200, empty, "Content-Type", manifest.MediaTypeIndex, "RateLimit-Limit", "100;w=21600", "RateLimit-Remaining", "1;w=21600")
+		})
+		for range 100 {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			if _, err := r.Source().Manifests.Get(ctx, "a/b", emptyDigest); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			cancel()
+		}
+		if asked < 50 {
+			t.Errorf("%d of 100 requests in %v got through", asked, 100*20*time.Second)
+		}
+		began := time.Now()
+		if err := getEmpty(r); err != nil || time.Since(began) > 30*time.Second {
+			t.Errorf("the next one took %v, %v", time.Since(began), err)
+		}
+	})
+}
+
 // stalls yields some bytes, and then nothing until the request ends.
 type stalls struct {
 	some io.Reader

@@ -31,6 +31,7 @@ type gate struct {
 	basic    bool
 	lifetime int // requests that a token is good for
 
+	registry http.Handler
 	mu       sync.Mutex
 	issued   int
 	used     map[string]int
@@ -64,7 +65,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.issued++
 		fmt.Fprintf(w, `{"token":"t%d"}`, g.issued)
 	case g.basic && user == "user" && pass == password:
-		memory.ServeHTTP(w, r)
+		g.registry.ServeHTTP(w, r)
 	case g.basic:
 		w.Header().Set("Www-Authenticate", `Basic realm="r"`)
 		w.WriteHeader(401)
@@ -75,13 +76,12 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(401)
 			return
 		}
-		memory.ServeHTTP(w, r)
+		g.registry.ServeHTTP(w, r)
 	}
 }
 
-var memory = wharfage.NewMemory()
-
 func (g *gate) open(t *testing.T) *Registry {
+	g.registry = wharfage.NewMemory()
 	g.used = map[string]int{}
 	if g.lifetime == 0 {
 		g.lifetime = 1000
