@@ -96,6 +96,31 @@ func TestAPushRepairsABlobWhoseBytesAreLost(t *testing.T) {
 	}
 }
 
+func TestLostBytesOfAnUploadAreNotNotFound(t *testing.T) {
+	for _, packBelow := range []int{-1, 0} {
+		db := open(t, Options{Unsynced: true, MinPart: 1, PackBelow: packBelow})
+		b := db.Blobs()
+		u, err := b.Begin(t.Context(), repo, digest.SHA256)
+		if err == nil {
+			u, err = blob.Append(t.Context(), b, u, -1, strings.NewReader("content"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		damage(t, db)
+		err = blob.Finish(t.Context(), b, u, -1, nil, digest.SHA512.FromString("content")) // which reads them
+		if err == nil || errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrUploadNotFound) || errors.Is(err, blob.ErrConflict) {
+			t.Errorf("Finish = %v, want another error", err)
+		}
+		if err := b.Abort(t.Context(), u); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Reread(t.Context(), u); !errors.Is(err, blob.ErrUploadNotFound) {
+			t.Errorf("Reread when it has ended: %v", err)
+		}
+	}
+}
+
 func TestPushesAtOnceRepairABlobOnce(t *testing.T) {
 	for _, packBelow := range []int{-1, 0} {
 		db := open(t, Options{Unsynced: true, PackBelow: packBelow})

@@ -243,7 +243,14 @@ func (b *Blobs) reread(ctx context.Context, u blob.Upload) (io.ReadCloser, error
 	if err != nil {
 		return nil, err
 	}
-	return b.db.files.Open(ctx, c, 0, -1)
+	r, err := b.db.files.Open(ctx, c, 0, -1)
+	if errors.Is(err, blob.ErrNotFound) {
+		if _, err := b.current(ctx, u); err != nil { // somebody has ended it meanwhile, or won over u
+			return nil, err
+		}
+		err = fmt.Errorf("its bytes are lost: the store is damaged: %v", err)
+	}
+	return r, err
 }
 
 // claim is the check of a compare-and-swap. settle is to be called with the

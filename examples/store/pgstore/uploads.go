@@ -1,9 +1,11 @@
 package pgstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 
@@ -288,8 +290,16 @@ func (b *Blobs) Reread(ctx context.Context, u blob.Upload) (io.ReadCloser, error
 	if err == nil {
 		r, err = files.Open(ctx, c, 0, -1)
 	}
-	if errors.Is(err, blob.ErrNotFound) { // somebody has won over u, or it is damage
-		err = blob.ErrConflict
+	if errors.Is(err, blob.ErrNotFound) {
+		now, gone := b.Lookup(ctx, u.Repo, u.ID)
+		switch {
+		case gone != nil:
+			err = gone
+		case !bytes.Equal(now.State, u.State): // somebody has won over u
+			err = blob.ErrConflict
+		default:
+			err = fmt.Errorf("bytes are lost: %v", err)
+		}
 	}
 	if err != nil {
 		return nil, uploadError("reread", u, err)
