@@ -1,6 +1,7 @@
 package riverqueue_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wharfage/wharfage/events"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/replication"
 )
@@ -129,5 +131,57 @@ func TestBoard(t *testing.T) {
 	}
 	if _, err := p.queue.Lease(ctx, replication.LeaseRequest{}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Error(err)
+	}
+}
+
+// TestAJobThatIsCutOffIsNoAttempt: when a process ends, what it was doing waits, and is due.
+func TestAJobThatIsCutOffIsNoAttempt(t *testing.T) {
+	p, _, _ := newPair(t, t.TempDir(), nil)
+	p.r.Attempts = 1
+	began := make(chan struct{}, 1)
+	p.r.Destinations = func(ctx context.Context, _ replication.Registry) (replication.Destination, error) {
+		began <- struct{}{}
+		<-ctx.Done()
+		return replication.Destination{}, ctx.Err()
+	}
+	if _, err := p.push(t.Context(), "team/app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.queue.Serve(ctx) }()
+	<-began
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	all, _ := p.entries(t, replication.EntryFilter{})
+	if len(all) != 1 || all[0].State != replication.StateWaiting || all[0].Attempts != 0 || all[0].Failure != (replication.JobFailure{}) || time.Until(all[0].Due) > 0 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// TestTheLastAttemptMayTakeTooLong: then the job is dead, and that is told.
+func TestTheLastAttemptMayTakeTooLong(t *testing.T) {
+	p, _, _ := newPair(t, t.TempDir(), nil)
+	p.r.Attempts = 1
+	var calls atomic.Int64
+	told := make(chan events.Replication, 2)
+	p.r.Destinations = func(ctx context.Context, _ replication.Registry) (replication.Destination, error) {
+		if calls.Add(1) == 1 {
+			<-ctx.Done()
+		}
+		return replication.Destination{Tell: func(_ context.Context, e events.Replication) { told <- e }}, ctx.Err()
+	}
+	if _, err := p.push(t.Context(), "team/app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	p.serve(t)
+	p.until(t, time.Minute, func(by map[replication.State]int) bool { return by[replication.StateDead] == 1 })
+	if len(told) != 1 {
+		t.Fatalf("%d were told of it", len(told))
+	}
+	if e := <-told; e.Repository != "team/app" || e.Result != events.Failed {
+		t.Errorf("%+v", e)
 	}
 }
