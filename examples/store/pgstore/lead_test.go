@@ -115,3 +115,24 @@ func TestAnotherLeadsWhenTheConnectionIsLost(t *testing.T) {
 	}
 	<-took
 }
+
+func TestWhoIsCutOffWaitsForNoTurn(t *testing.T) {
+	db := open(t, Options{DSN: pgtest.Start(t) + "&application_name=" + t.Name()})
+	dsn, p := between(t, db.o.DSN)
+	other := open(t, Options{DSN: dsn, Objects: db.o.Objects})
+	err := db.Lead(t.Context(), "one", func(ctx context.Context) error {
+		waiting := make(chan error, 1)
+		go func() {
+			waiting <- other.Lead(ctx, "one", func(context.Context) error { return errors.New("has a turn") })
+		}()
+		awaitCandidates(t, db, 2)
+		p.cutOff()
+		if err := <-waiting; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Lead = %v, want that there is no answer", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
