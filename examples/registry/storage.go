@@ -78,6 +78,15 @@ type storage struct {
 	close   func() error
 }
 
+// promised is how long a blob is kept that was pushed or asked for. Other servers may have
+// promised more since this one has opened the store.
+func (s *storage) promised(ctx context.Context) (time.Duration, error) {
+	if p, ok := s.blobs.(blob.Promiser); ok {
+		return p.Promised(ctx)
+	}
+	return s.lease, nil
+}
+
 func (s *storage) handler() *wharfage.Handler {
 	return &wharfage.Handler{Blobs: s.blobs, Manifests: s.manifests}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,5 +37,29 @@ func TestCommandsOnNothingMakeNothing(t *testing.T) {
 	var tables int
 	if err := conn.QueryRow(t.Context(), `select count(*) from information_schema.tables where table_schema = current_schema()`).Scan(&tables); err != nil || tables != 0 {
 		t.Errorf("there are %d tables, %v", tables, err)
+	}
+}
+
+// TestACollectionKeepsWhatAnotherServerHasPromised: it was refused for as long as the server
+// ran that had opened the database before one with a longer lease did.
+func TestACollectionKeepsWhatAnotherServerHasPromised(t *testing.T) {
+	where := place{postgres: pgtest.Start(t), data: t.TempDir(), unsynced: true}
+	open := func() *storage {
+		store, err := where.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { store.close() })
+		return store
+	}
+	first := open()
+	where.lease = 48 * time.Hour
+	open()
+	j := &jobs{every: time.Hour, rules: collectRules{share: 0.5}}
+	if _, err := j.collect(t.Context(), first.handler(), first, time.Time{}); err != nil {
+		t.Error(err)
+	}
+	if lease, err := first.promised(t.Context()); lease != where.lease || err != nil {
+		t.Errorf("promised %v, %v", lease, err)
 	}
 }
