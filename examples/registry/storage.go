@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/blob/dirblob"
@@ -176,14 +178,18 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 	if objects == nil {
 		objects = &dirblob.Objects{Dir: filepath.Join(p.data, "postgres"), Unsynced: p.unsynced} // beside what is there without -postgres
 	}
-	river, err := p.openRiver(ctx)
+	o := pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect, ShortenLease: p.shortenLease, Existing: p.existing, ReadOnly: p.readOnly,
+		KeepEvents: p.keepEvents}
+	var river *river
+	if p.replicator != nil { // its tables come after those of the store, if that is there
+		o.InTx = func(ctx context.Context, tx pgx.Tx, e manifest.Event) error { return river.InTx(ctx, tx, e) }
+	}
+	db, err := pgstore.Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect, ShortenLease: p.shortenLease, Existing: p.existing, ReadOnly: p.readOnly,
-		KeepEvents: p.keepEvents, InTx: river.inTx()})
-	if err != nil {
-		river.close()
+	if river, err = p.openRiver(ctx); err != nil {
+		db.Close()
 		return nil, err
 	}
 	w := newWritable(objects)

@@ -17,7 +17,10 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 func TestCommandsOnNothingMakeNothing(t *testing.T) {
 	dsn := pgtest.Start(t)
-	for name, command := range map[string]func(context.Context, []string) error{"check": check, "collect": collect} {
+	for name, command := range map[string]func(context.Context, []string) error{
+		"check": check, "collect": collect,
+		"jobs": func(ctx context.Context, args []string) error { return jobsOf(ctx, append([]string{"list"}, args...)) },
+	} {
 		dir := t.TempDir()
 		if err := command(t.Context(), []string{"-data", dir}); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s of an empty folder = %v, want an error", name, err)
