@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wharfage/wharfage/events"
+	"github.com/wharfage/wharfage/examples/store/riverqueue"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/replication"
 )
@@ -147,9 +148,13 @@ func TestAJobThatIsCutOffIsNoAttempt(t *testing.T) {
 	if _, err := p.push(t.Context(), "team/app", "v1"); err != nil {
 		t.Fatal(err)
 	}
+	patient, err := riverqueue.New(riverqueue.Options{Pool: p.pool, Replicator: p.r, Look: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- p.queue.Serve(ctx) }()
+	go func() { ended <- patient.Serve(ctx) }()
 	<-began
 	stop()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
