@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,11 +20,13 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/examples/store/pgstore/pgtest"
 	"github.com/wharfage/wharfage/examples/store/remote"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/replication"
 )
 
 // site is a server of a test.
@@ -543,5 +547,30 @@ func TestAKillLosesNoCopy(t *testing.T) {
 	}
 	for tag, dgst := range acknowledged {
 		a.until(tag+" is there", func() bool { return b.names("team/app", tag) == dgst })
+	}
+}
+
+// brokenOff lists one job, and then fails.
+type brokenOff struct{ replication.Queue }
+
+func (brokenOff) Entries(context.Context, replication.EntryFilter, uint64) iter.Seq2[replication.Entry, error] {
+	return func(yield func(replication.Entry, error) bool) {
+		if yield(replication.Entry{}, nil) {
+			yield(replication.Entry{}, errors.New("broken"))
+		}
+	}
+}
+
+// What was counted in part is no number of jobs.
+func TestACountOfJobsThatFailsLeavesTheLast(t *testing.T) {
+	r := &replicator{jobs: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "jobs"}, []string{"state"})}
+	r.jobs.WithLabelValues(string(replication.StateDead)).Set(40)
+	r.Queue = brokenOff{}
+	r.countJobs(t.Context(), replication.StateDead)
+	m, answer := newMetrics(), httptest.NewRecorder()
+	m.registry.MustRegister(r.jobs)
+	m.handler().ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	if !strings.Contains(answer.Body.String(), "\njobs{state=\"dead\"} 40\n") {
+		t.Error("not 40 any more")
 	}
 }
