@@ -236,7 +236,7 @@ func (q *Queue) Serve(ctx context.Context) error {
 
 // serveAll serves the queues of destinations that have jobs.
 func (q *Queue) serveAll(ctx context.Context) error {
-	rows, err := q.o.Pool.Query(ctx, `select distinct queue from river_job where kind = $1 and finalized_at is null`, kind)
+	rows, err := q.o.Pool.Query(ctx, `select distinct queue from river_job where kind = $1 and `+inStates(replication.StateWaiting, replication.StateRunning), kind)
 	if err != nil {
 		return err
 	}
