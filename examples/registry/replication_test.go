@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -558,6 +559,50 @@ func (brokenOff) Entries(context.Context, replication.EntryFilter, uint64) iter.
 		if yield(replication.Entry{}, nil) {
 			yield(replication.Entry{}, errors.New("broken"))
 		}
+	}
+}
+
+// long lists jobs, the last of them when somebody has seen the first, and then fails.
+type long struct {
+	replication.Queue
+	seen chan struct{}
+}
+
+func (l long) Entries(context.Context, replication.EntryFilter, uint64) iter.Seq2[replication.Entry, error] {
+	return func(yield func(replication.Entry, error) bool) {
+		for range 1000 { // more than is sent at once
+			if !yield(replication.Entry{State: replication.StateDead}, nil) {
+				return
+			}
+		}
+		err := errors.New("broken")
+		select {
+		case <-l.seen:
+		case <-time.After(10 * time.Second):
+			err = nil
+		}
+		yield(replication.Entry{State: replication.StateDead}, err)
+	}
+}
+
+// A list of jobs is sent as it is read, however long it is, and never ends early without an error.
+func TestAListOfJobsIsSentAsItIsRead(t *testing.T) {
+	queue := long{seen: make(chan struct{})}
+	server := httptest.NewUnstartedServer(jobsHandler(queue))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Start()
+	defer server.Close()
+	resp, err := http.Get(server.URL + "/jobs/list")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.ReadFull(resp.Body, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	close(queue.seen)
+	if _, err := io.Copy(io.Discard, resp.Body); err == nil {
+		t.Error("a list that broke off ends as if it were whole")
 	}
 }
 
