@@ -90,15 +90,17 @@ type Uploads interface {
 	Append(ctx context.Context, u Upload, r io.Reader) (Upload, error)
 
 	// Save replaces old, as Begin or Lookup returned it or an earlier Save stored
-	// it, by new, durably. ErrConflict when the session is no longer old: of several racing callers
-	// exactly one wins. ErrUploadNotFound.
+	// it, by new, which is old or what Append made of it, with another Hash, durably.
+	// ErrConflict when the session is no longer old: of several racing callers
+	// exactly one wins. ErrUploadNotFound. Both end the use of new. After any other error the
+	// same call may be made again.
 	Save(ctx context.Context, old, new Upload) error
 
 	// Commit makes the bytes of u a blob of its repository and ends the
 	// session. u is old or what Append made of old; ErrConflict when the
 	// session is no longer old. The caller has verified that the bytes have the
 	// digest dgst. Durable and visible on return, and a touch. On error the session is
-	// as it was. ErrUploadNotFound.
+	// as it was, and the same call may be made again, as for Save. ErrUploadNotFound.
 	Commit(ctx context.Context, old, u Upload, dgst digest.Digest) error
 
 	// Abort ends the session and drops its bytes. ErrConflict when the session

@@ -66,6 +66,8 @@ var mutants = []struct {
 	{"lookup from any repository", "Lookup/", func(g good) blob.Store { return &lookupAny{good: g} }},
 	{"every save wins", "Save/of_several", func(g good) blob.Store { return saveWins{g} }},
 	{"last save wins", "Save/ErrConflict", func(g good) blob.Store { return saveLast{g} }},
+	{"failed save spends the chunk", "Save/after_any_other", func(g good) blob.Store { return &spends{good: g} }},
+	{"failed commit spends the chunk", "Commit/after_any_other", func(g good) blob.Store { return &spends{good: g} }},
 	{"failed append counts", "Append/an_error_from_r", func(g good) blob.Store { return appendPartly{g} }},
 	{"append saves", "Append/nobody_else", func(g good) blob.Store { return appendSaves{g} }},
 	{"appends mix", "Append/two_calls", func(g good) blob.Store { return &appendsMix{good: g, files: map[string][]byte{}} }},
@@ -548,6 +550,31 @@ func (s saveLast) Save(ctx context.Context, old, new blob.Upload) error {
 		return err
 	}
 	return s.good.Save(ctx, cur, next)
+}
+
+// What a call was to make use of goes when it fails.
+type spends struct {
+	good
+	spent sync.Map // by state
+}
+
+func (s *spends) once(u blob.Upload, do func() error) error {
+	if _, spent := s.spent.Load(string(u.State)); spent {
+		return errors.New("its bytes are gone")
+	}
+	err := do()
+	if err != nil {
+		s.spent.Store(string(u.State), true)
+	}
+	return err
+}
+
+func (s *spends) Save(ctx context.Context, old, new blob.Upload) error {
+	return s.once(new, func() error { return s.good.Save(ctx, old, new) })
+}
+
+func (s *spends) Commit(ctx context.Context, old, u blob.Upload, dgst digest.Digest) error {
+	return s.once(u, func() error { return s.good.Commit(ctx, old, u, dgst) })
 }
 
 type appendPartly struct{ good }

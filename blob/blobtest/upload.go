@@ -2,6 +2,7 @@ package blobtest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -154,6 +155,29 @@ var uploadClauses = []clause{
 		k.lacks(repo, sha("oneaaaa"), "its Commit was refused")
 		k.ok(k.s.Commit(k.Context(), b, b, sha("onebb")), "Commit")
 		k.has(repo, sha("onebb"), "onebb")
+	}},
+	{"Save/after any other error the same call may be made again", func(k *kit) {
+		for _, chunk := range []string{"short", long(2 << 20)} {
+			u := k.append(k.begin(), "one")
+			next, err := k.s.Append(k.Context(), u, strings.NewReader(chunk))
+			k.ok(err, "Append")
+			k.is(k.s.Save(k.canceled(), u, next), context.Canceled, "Save", "ctx has ended")
+			k.unchanged(u, "a Save that fails leaves the session as it was")
+			k.ok(k.s.Save(k.Context(), u, next), "Save again")
+			k.ok(k.s.Commit(k.Context(), next, next, sha("one"+chunk)), "Commit")
+			k.has(repo, sha("one"+chunk), "one"+chunk)
+		}
+	}},
+	{"Commit/after any other error the same call may be made again", func(k *kit) {
+		for _, chunk := range []string{"short", long(2 << 20)} {
+			u := k.append(k.begin(), "two")
+			next, err := k.s.Append(k.Context(), u, strings.NewReader(chunk))
+			k.ok(err, "Append")
+			k.is(k.s.Commit(k.canceled(), u, next, sha("two"+chunk)), context.Canceled, "Commit", "ctx has ended")
+			k.unchanged(u, "a Commit that fails leaves the session as it was")
+			k.ok(k.s.Commit(k.Context(), u, next, sha("two"+chunk)), "Commit again")
+			k.has(repo, sha("two"+chunk), "two"+chunk)
+		}
 	}},
 	{"Save/a chunk of nothing counts too", func(k *kit) {
 		u := k.append(k.begin(), "one")

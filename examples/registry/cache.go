@@ -348,7 +348,11 @@ func (x *cache) evict(ctx context.Context, m *metrics) {
 
 func (x *cache) evictOnce(ctx context.Context, m *metrics) {
 	began := time.Now()
-	report, err := x.Evict(ctx, pullthrough.EvictOptions{MaxBytes: x.config.MaxBytes, Lease: x.store.lease, LastUse: x.lastUse})
+	var report pullthrough.EvictReport
+	lease, err := x.store.promised(ctx)
+	if err == nil {
+		report, err = x.Evict(ctx, pullthrough.EvictOptions{MaxBytes: x.config.MaxBytes, Lease: lease, LastUse: x.lastUse})
+	}
 	x.evicted.Add(float64(report.Freed))
 	result, level, gone := "ok", slog.LevelInfo, 0
 	for _, e := range report.Images {

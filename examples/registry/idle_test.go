@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -54,5 +56,54 @@ func TestIdleEndsOnlyWhatStandsStill(t *testing.T) {
 	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400") {
 		t.Errorf("a body that stops: %q, %v", answer, err)
+	}
+}
+
+// TestIdleLetsSlowReadersRead: a client that never stands still gets all of a file that it
+// takes longer for than the timeout, as its line is slow.
+func TestIdleLetsSlowReadersRead(t *testing.T) {
+	const timeout, size, atOnce = 3 * time.Second, 9 << 20, 64 << 10
+	name := filepath.Join(t.TempDir(), "layer")
+	if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(idle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f, err := os.Open(name)
+		if err == nil {
+			defer f.Close()
+			_, err = io.Copy(w, f)
+		}
+		if err != nil {
+			t.Log(err)
+		}
+	}), timeout))
+	// Else most of the file would wait in the buffers of the connection.
+	small := func(c net.Conn) {
+		c.(*net.TCPConn).SetWriteBuffer(atOnce)
+		c.(*net.TCPConn).SetReadBuffer(atOnce)
+	}
+	server.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			small(c)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	small(conn)
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n")
+	var got int64
+	for err == nil {
+		<-time.After(time.Second / 32) // 2 MiB a second
+		var n int64
+		n, err = io.CopyN(io.Discard, conn, atOnce)
+		got += n
+	}
+	if err != io.EOF || got < size {
+		t.Errorf("%d bytes of %d, %v", got, size, err)
 	}
 }

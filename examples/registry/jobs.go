@@ -80,7 +80,7 @@ func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *
 			running.Go(func() { j.scanning.schedule(ctx, store) })
 			running.Go(func() { j.outbox.run(ctx) })
 			running.Go(func() { j.cache.evict(ctx, m) })
-			j.schedule(ctx, h, m, store.lease)
+			j.schedule(ctx, h, m, store)
 			running.Wait()
 			return ctx.Err()
 		})
@@ -100,7 +100,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (j *jobs) schedule(ctx context.Context, h *wharfage.Handler, m *metrics, lease time.Duration) {
+func (j *jobs) schedule(ctx context.Context, h *wharfage.Handler, m *metrics, store *storage) {
 	if j.every <= 0 {
 		return
 	}
@@ -110,10 +110,8 @@ func (j *jobs) schedule(ctx context.Context, h *wharfage.Handler, m *metrics, le
 		if ctx.Err() != nil {
 			return
 		}
-		c := j.rules.collection(lease)
-		c.Blobs.Last, c.Blobs.Interval = last, j.every
 		began := time.Now()
-		done, err := wharfage.Collect(ctx, h, c)
+		done, err := j.collect(ctx, h, store, last)
 		last = time.Now() // also of a run that was refused, or an odd clock would refuse all that follow
 		m.collected(done, err)
 		report := done.Blobs
@@ -124,6 +122,17 @@ func (j *jobs) schedule(ctx context.Context, h *wharfage.Handler, m *metrics, le
 		slog.Log(ctx, level, "collected", "manifests", done.Untagged.Removed, "blobs", report.Blobs.Removed.Count, "uploads", report.Sessions.Removed.Count, "strays", report.Strays.Removed.Count,
 			"bytes", freed(report), "more", report.More, "took", time.Since(began).Round(time.Millisecond), "err", err)
 	}
+}
+
+// collect is one collection, the first since last.
+func (j *jobs) collect(ctx context.Context, h *wharfage.Handler, store *storage, last time.Time) (wharfage.Collected, error) {
+	lease, err := store.promised(ctx)
+	if err != nil {
+		return wharfage.Collected{}, err
+	}
+	c := j.rules.collection(lease)
+	c.Blobs.Last, c.Blobs.Interval = last, j.every
+	return wharfage.Collect(ctx, h, c)
 }
 
 func freed(r blob.CollectReport) int64 {

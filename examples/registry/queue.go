@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -201,8 +200,8 @@ func (x *jobsCommand) ask(ctx context.Context, server, verb string) error {
 func jobsHandler(queue replication.Board) http.Handler {
 	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		verb, q := strings.TrimPrefix(r.URL.Path, "/jobs/"), r.URL.Query()
-		var out bytes.Buffer
-		x := jobsCommand{queue: queue, w: &out, args: q["arg"], state: q.Get("state"), filter: replication.EntryFilter{Repo: q.Get("repository")},
+		out := &begun{ResponseWriter: w}
+		x := jobsCommand{queue: queue, w: out, args: q["arg"], state: q.Get("state"), filter: replication.EntryFilter{Repo: q.Get("repository")},
 			json: q.Get("json") == "true", all: q.Get("all") == "true"}
 		status, err := http.StatusBadRequest, x.check(verb)
 		switch {
@@ -215,10 +214,22 @@ func jobsHandler(queue replication.Board) http.Handler {
 				status = http.StatusNotFound
 			}
 		}
+		if err != nil && out.yet {
+			panic(http.ErrAbortHandler) // so that what there is of a list is not taken for all of it
+		}
 		if err != nil {
 			http.Error(w, err.Error(), status)
-			return
 		}
-		w.Write(out.Bytes())
 	}))
+}
+
+// begun tells whether an answer has. A list of jobs may be longer than memory.
+type begun struct {
+	http.ResponseWriter
+	yet bool
+}
+
+func (b *begun) Write(p []byte) (int, error) {
+	b.yet = true
+	return b.ResponseWriter.Write(p)
 }

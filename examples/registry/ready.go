@@ -11,6 +11,7 @@ import (
 const (
 	goodFor = 30 * time.Second // an object could be stored
 	badFor  = 5 * time.Second  // it could not
+	lookFor = 2 * time.Second  // and that is how long it may take
 )
 
 // writable tells whether objects can be stored. It remembers the answer for a
@@ -39,7 +40,10 @@ func (w *writable) check(ctx context.Context, now time.Time) error {
 		lasts = badFor
 	}
 	if w.at.IsZero() || now.Sub(w.at) >= lasts {
-		w.at, w.err = now, parts.Probe(ctx, w.objects)
+		// The answer is for all who ask meanwhile: that this one has gone says nothing.
+		looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookFor)
+		defer cancel()
+		w.at, w.err = now, parts.Probe(looking, w.objects)
 	}
 	return w.err
 }

@@ -21,11 +21,15 @@ type badDisk struct {
 	blob.Objects
 	err   error
 	calls int
+	first func() // before a Put; nil is nothing
 }
 
 func (o *badDisk) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
 	if o.calls++; o.err != nil {
 		return 0, o.err
+	}
+	if o.first != nil {
+		o.first()
 	}
 	return o.Objects.Put(ctx, key, r)
 }
@@ -70,5 +74,17 @@ func TestNotReadyWhileNothingCanBeStored(t *testing.T) {
 	cancel()
 	if err := w.check(ctx, now); !errors.Is(err, context.Canceled) {
 		t.Errorf("check with an ended ctx = %v", err)
+	}
+}
+
+// TestWhoAsksAndLeavesSpoilsNothing for those who ask after: else anybody could keep
+// load balancers away.
+func TestWhoAsksAndLeavesSpoilsNothing(t *testing.T) {
+	ctx, leave := context.WithCancel(t.Context())
+	o := &badDisk{Objects: &dirblob.Objects{Dir: t.TempDir(), Unsynced: true}, first: leave}
+	w := newWritable(o)
+	w.check(ctx, time.Unix(1e9, 0))
+	if err := w.check(t.Context(), time.Unix(1e9, 0)); err != nil {
+		t.Error(err)
 	}
 }

@@ -268,17 +268,21 @@ func (r *replicator) work(ctx context.Context, store *storage) {
 func (r *replicator) count(ctx context.Context) {
 	for r != nil && ctx.Err() == nil {
 		for _, state := range []replication.State{replication.StateWaiting, replication.StateRunning, replication.StateDead} {
-			n := 0
-			for _, err := range r.Queue.Entries(ctx, replication.EntryFilter{State: state}, 0) {
-				if err != nil {
-					break // the next time
-				}
-				n++
-			}
-			r.jobs.WithLabelValues(string(state)).Set(float64(n))
+			r.countJobs(ctx, state)
 		}
 		wait(ctx, 30*time.Second)
 	}
+}
+
+func (r *replicator) countJobs(ctx context.Context, state replication.State) {
+	n := 0
+	for _, err := range r.Queue.Entries(ctx, replication.EntryFilter{State: state}, 0) {
+		if err != nil {
+			return // and the number stays what it was, until the next time
+		}
+		n++
+	}
+	r.jobs.WithLabelValues(string(state)).Set(float64(n))
 }
 
 // owner names this process to people who look at jobs.

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,11 +21,13 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/examples/store/pgstore/pgtest"
 	"github.com/wharfage/wharfage/examples/store/remote"
 	"github.com/wharfage/wharfage/manifest"
+	"github.com/wharfage/wharfage/replication"
 )
 
 // site is a server of a test.
@@ -543,5 +548,74 @@ func TestAKillLosesNoCopy(t *testing.T) {
 	}
 	for tag, dgst := range acknowledged {
 		a.until(tag+" is there", func() bool { return b.names("team/app", tag) == dgst })
+	}
+}
+
+// brokenOff lists one job, and then fails.
+type brokenOff struct{ replication.Queue }
+
+func (brokenOff) Entries(context.Context, replication.EntryFilter, uint64) iter.Seq2[replication.Entry, error] {
+	return func(yield func(replication.Entry, error) bool) {
+		if yield(replication.Entry{}, nil) {
+			yield(replication.Entry{}, errors.New("broken"))
+		}
+	}
+}
+
+// long lists jobs, the last of them when somebody has seen the first, and then fails.
+type long struct {
+	replication.Queue
+	seen chan struct{}
+}
+
+func (l long) Entries(context.Context, replication.EntryFilter, uint64) iter.Seq2[replication.Entry, error] {
+	return func(yield func(replication.Entry, error) bool) {
+		for range 1000 { // more than is sent at once
+			if !yield(replication.Entry{State: replication.StateDead}, nil) {
+				return
+			}
+		}
+		err := errors.New("broken")
+		select {
+		case <-l.seen:
+		case <-time.After(10 * time.Second):
+			err = nil
+		}
+		yield(replication.Entry{State: replication.StateDead}, err)
+	}
+}
+
+// A list of jobs is sent as it is read, however long it is, and never ends early without an error.
+func TestAListOfJobsIsSentAsItIsRead(t *testing.T) {
+	queue := long{seen: make(chan struct{})}
+	server := httptest.NewUnstartedServer(jobsHandler(queue))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Start()
+	defer server.Close()
+	resp, err := http.Get(server.URL + "/jobs/list")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.ReadFull(resp.Body, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	close(queue.seen)
+	if _, err := io.Copy(io.Discard, resp.Body); err == nil {
+		t.Error("a list that broke off ends as if it were whole")
+	}
+}
+
+// What was counted in part is no number of jobs.
+func TestACountOfJobsThatFailsLeavesTheLast(t *testing.T) {
+	r := &replicator{jobs: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "jobs"}, []string{"state"})}
+	r.jobs.WithLabelValues(string(replication.StateDead)).Set(40)
+	r.Queue = brokenOff{}
+	r.countJobs(t.Context(), replication.StateDead)
+	m, answer := newMetrics(), httptest.NewRecorder()
+	m.registry.MustRegister(r.jobs)
+	m.handler().ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	if !strings.Contains(answer.Body.String(), "\njobs{state=\"dead\"} 40\n") {
+		t.Error("not 40 any more")
 	}
 }

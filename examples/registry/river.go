@@ -5,11 +5,9 @@ import (
 	"errors"
 	"log/slog"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/wharfage/wharfage/examples/store/riverqueue"
-	"github.com/wharfage/wharfage/manifest"
 )
 
 // river is the queue of jobs on PostgreSQL. nil is none.
@@ -38,13 +36,6 @@ func (p place) openRiver(ctx context.Context) (*river, error) {
 		return nil, err
 	}
 	return r, nil
-}
-
-func (r *river) inTx() func(ctx context.Context, tx pgx.Tx, e manifest.Event) error {
-	if r == nil {
-		return nil
-	}
-	return r.InTx
 }
 
 func (r *river) close() {

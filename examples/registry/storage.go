@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/wharfage/wharfage"
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/blob/dirblob"
@@ -76,6 +78,15 @@ type storage struct {
 	ready   func(ctx context.Context) error
 	reindex func(ctx context.Context, repo string) (int, error) // nil if there is nothing to derive
 	close   func() error
+}
+
+// promised is how long a blob is kept that was pushed or asked for. Other servers may have
+// promised more since this one has opened the store.
+func (s *storage) promised(ctx context.Context) (time.Duration, error) {
+	if p, ok := s.blobs.(blob.Promiser); ok {
+		return p.Promised(ctx)
+	}
+	return s.lease, nil
 }
 
 func (s *storage) handler() *wharfage.Handler {
@@ -167,14 +178,18 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 	if objects == nil {
 		objects = &dirblob.Objects{Dir: filepath.Join(p.data, "postgres"), Unsynced: p.unsynced} // beside what is there without -postgres
 	}
-	river, err := p.openRiver(ctx)
+	o := pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect, ShortenLease: p.shortenLease, Existing: p.existing, ReadOnly: p.readOnly,
+		KeepEvents: p.keepEvents}
+	var river *river
+	if p.replicator != nil { // its tables come after those of the store, if that is there
+		o.InTx = func(ctx context.Context, tx pgx.Tx, e manifest.Event) error { return river.InTx(ctx, tx, e) }
+	}
+	db, err := pgstore.Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	db, err := pgstore.Open(ctx, pgstore.Options{DSN: p.postgres, Objects: objects, Lease: p.lease, LinkAbove: p.redirect, ShortenLease: p.shortenLease, Existing: p.existing, ReadOnly: p.readOnly,
-		KeepEvents: p.keepEvents, InTx: river.inTx()})
-	if err != nil {
-		river.close()
+	if river, err = p.openRiver(ctx); err != nil {
+		db.Close()
 		return nil, err
 	}
 	w := newWritable(objects)

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wharfage/wharfage/examples/store/parts"
 	"github.com/wharfage/wharfage/manifest"
 )
 
@@ -28,10 +28,12 @@ type addition struct {
 	digest []byte // in keys
 	row    []byte
 	json   []byte // in lists of referrers
+	lost   string // key of the body of the manifest that is there, if nothing is under it any more
 
 	// Found out by the transaction:
-	isNew bool
-	was   stored // if it is not
+	isNew   bool
+	was     stored // if it is not
+	repairs bool   // it is not, and its body is the one that is lost: then was has the new one
 }
 
 // errBody is a manifest that was there when its body was about to be written,
@@ -53,7 +55,7 @@ func (m *Manifests) Apply(ctx context.Context, repo string, c manifest.Change) e
 	}
 	var err error
 	for err = errBody; err == errBody; {
-		if err = m.writeBodies(ctx, repo, &p); err == nil {
+		if err = m.writeBodies(ctx, &p); err == nil {
 			err = m.db.update(ctx, func(t *tx) error {
 				p.tx, p.unused = t, nil
 				return p.apply()
@@ -70,16 +72,19 @@ func (m *Manifests) Apply(ctx context.Context, repo string, c manifest.Change) e
 	return manifestError("apply", repo, p.object, err)
 }
 
-// writeBodies makes objects of the bytes of the manifests that are not there.
-func (m *Manifests) writeBodies(ctx context.Context, repo string, p *plan) error {
-	var have []ocispec.Descriptor
+// writeBodies makes objects of the bytes of the manifests that are not there, or
+// have lost theirs, so that a push repairs a manifest.
+func (m *Manifests) writeBodies(ctx context.Context, p *plan) error {
+	was := make([]stored, len(p.Put))
 	if len(p.Put) > 0 {
-		dgsts := make([]digest.Digest, len(p.Put))
-		for i := range p.Put {
-			dgsts[i] = p.Put[i].Desc.Digest
-		}
-		var err error
-		if have, err = m.Stat(ctx, repo, dgsts); err != nil {
+		if err := m.db.view(ctx, func(t *tx) (err error) {
+			for i := range p.Put {
+				if was[i], _, err = t.record(p.repo, p.Put[i].Desc.Digest); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
 			return err
 		}
 	}
@@ -88,8 +93,18 @@ func (m *Manifests) writeBodies(ctx context.Context, repo string, p *plan) error
 			p.add[i] = newAddition(rec, p.Change)
 		}
 		a := p.add[i]
-		if have[i].Digest != "" || a.body.Key != "" {
+		if a.body.Key != "" {
 			continue
+		}
+		if was[i].body.Key != "" {
+			whole, err := m.db.files.Whole(ctx, parts.Content{Parts: []parts.Part{was[i].body}})
+			if err != nil {
+				return err
+			}
+			if whole {
+				continue
+			}
+			a.lost = was[i].body.Key
 		}
 		c, err := m.db.files.Put(ctx, bytes.NewReader(rec.Raw))
 		if err != nil {
@@ -133,15 +148,20 @@ func (p *plan) apply() error {
 			return err
 		}
 		a.isNew, a.was = !found, was
+		a.repairs = found && a.lost == was.body.Key
 		switch {
-		case !a.isNew && a.body.Key != "":
-			p.unused = append(p.unused, a.body.Key)
 		case a.isNew && a.body.Key == "":
 			return errBody
-		case a.isNew:
+		case a.isNew, a.repairs:
 			if err := p.checkEras(a.body.Key); err != nil {
 				return err
 			}
+			if a.repairs {
+				a.was.body = a.body
+				p.unused = append(p.unused, a.lost)
+			}
+		case a.body.Key != "":
+			p.unused = append(p.unused, a.body.Key)
 		}
 	}
 	if err := p.missing(); err != nil {
@@ -165,9 +185,12 @@ func (p *plan) apply() error {
 	for _, a := range p.add {
 		if a.isNew {
 			p.putRecord(a)
-		} else {
-			p.touch(a)
+			continue
 		}
+		if a.repairs {
+			p.repair(a)
+		}
+		p.touch(a)
 	}
 	for i, t := range p.Tags {
 		p.move(moved[i], manifest.Tag{Name: t.Name, Digest: t.To, MovedAt: p.At})
@@ -496,6 +519,21 @@ func (p *plan) putRecord(a *addition) {
 		p.put(f.table, f.key, f.value)
 	}
 	p.refer(a.body.Key)
+}
+
+// repair gives a manifest another body. What it needs is noted under the key of that.
+func (p *plan) repair(a *addition) {
+	lost := a.was
+	lost.body.Key = a.lost
+	for _, f := range p.factsOf(p.repo, lost) {
+		p.delete(f.table, f.key)
+	}
+	p.unrefer(a.lost)
+	for _, f := range p.factsOf(p.repo, a.was) {
+		p.put(f.table, f.key, f.value)
+	}
+	p.refer(a.body.Key)
+	p.put(manifestRows, append(p.repo[:len(p.repo):len(p.repo)], a.digest...), recordRow(&a.was))
 }
 
 // touch notes that a manifest was pushed again.

@@ -60,7 +60,8 @@ type Options struct {
 
 	// PackBelow is how long in bytes content must be for an object of its own. What is
 	// shorter shares files in the folder packs of Dir. Zero means 64 KiB if Objects
-	// is nil, and otherwise, as a negative value always, that nothing does.
+	// is nil, and otherwise, as a negative value always, that nothing does. It may be
+	// another each time: what is there stays readable.
 	PackBelow int
 
 	// Unsynced leaves it to the operating system when data reaches the disk. A
@@ -91,7 +92,7 @@ type DB struct {
 	bolt    *bolt.DB
 	queue   queue
 	files   parts.Files
-	packs   *packs // nil if nothing is packed
+	packs   *packs // nil if nothing is packed, nor was
 	bodies  cache
 	fresh   fresh
 	mapped  mapped
@@ -165,9 +166,11 @@ func (db *DB) open() error {
 	if err = db.start(); err == nil {
 		err = db.claim()
 	}
-	if err == nil && db.PackBelow > 0 {
-		db.packs, err = newPacks(db, db.Objects, filepath.Join(db.Dir, "packs"), db.PackBelow)
-		db.files.Objects, db.queue.packs = db.packs, db.packs
+	if err == nil {
+		var p *packs
+		if p, err = newPacks(db, db.Objects, filepath.Join(db.Dir, "packs"), max(db.PackBelow, 0)); p.below > 0 || p.next > 1 {
+			db.packs, db.files.Objects, db.queue.packs = p, p, p
+		}
 	}
 	if err == nil && !db.Unsynced { // also if there was a file: who made it may have been killed then
 		err = syncFolders(db.Dir, above)

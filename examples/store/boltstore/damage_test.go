@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wharfage/wharfage/blob"
+	"github.com/wharfage/wharfage/manifest"
 )
 
 // damage loses the bytes of all that there is.
@@ -94,6 +96,31 @@ func TestAPushRepairsABlobWhoseBytesAreLost(t *testing.T) {
 	}
 }
 
+func TestLostBytesOfAnUploadAreNotNotFound(t *testing.T) {
+	for _, packBelow := range []int{-1, 0} {
+		db := open(t, Options{Unsynced: true, MinPart: 1, PackBelow: packBelow})
+		b := db.Blobs()
+		u, err := b.Begin(t.Context(), repo, digest.SHA256)
+		if err == nil {
+			u, err = blob.Append(t.Context(), b, u, -1, strings.NewReader("content"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		damage(t, db)
+		err = blob.Finish(t.Context(), b, u, -1, nil, digest.SHA512.FromString("content")) // which reads them
+		if err == nil || errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrUploadNotFound) || errors.Is(err, blob.ErrConflict) {
+			t.Errorf("Finish = %v, want another error", err)
+		}
+		if err := b.Abort(t.Context(), u); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Reread(t.Context(), u); !errors.Is(err, blob.ErrUploadNotFound) {
+			t.Errorf("Reread when it has ended: %v", err)
+		}
+	}
+}
+
 func TestPushesAtOnceRepairABlobOnce(t *testing.T) {
 	for _, packBelow := range []int{-1, 0} {
 		db := open(t, Options{Unsynced: true, PackBelow: packBelow})
@@ -112,6 +139,56 @@ func TestPushesAtOnceRepairABlobOnce(t *testing.T) {
 			if n := objects(t, db); packBelow < 0 && n != 1 {
 				t.Fatalf("%d objects, want 1", n)
 			}
+		}
+	}
+}
+
+func TestAPushRepairsAManifestWhoseBytesAreLost(t *testing.T) {
+	for _, packBelow := range []int{-1, 0} {
+		db := open(t, Options{Unsynced: true, PackBelow: packBelow, CacheBytes: -1})
+		image := push(t, db, repo, "layer", nil)
+		signature := push(t, db, repo, "signature", &image.Desc)
+		before, err := db.Manifests().Describe(t.Context(), repo, []digest.Digest{image.Desc.Digest, signature.Desc.Digest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		damage(t, db)
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				push(t, db, repo, "layer", nil)
+				push(t, db, repo, "signature", &image.Desc)
+			})
+		}
+		all.Wait()
+		for i, want := range []manifest.Record{image, signature} {
+			got, err := db.Manifests().Get(t.Context(), repo, want.Desc.Digest)
+			if err != nil || !bytes.Equal(got.Raw, want.Raw) || !got.PushedAt.Equal(before[i].PushedAt) {
+				t.Errorf("%q pushed at %v, %v", got.Raw, got.PushedAt, err)
+			}
+		}
+		if n, err := db.Reindex(t.Context(), repo); n != 0 || err != nil {
+			t.Errorf("%d rows were wrong, %v", n, err)
+		}
+		if got := sweep(t, db, time.Now().Add(time.Hour), false); len(got) > 0 {
+			t.Errorf("strays: %q", got)
+		}
+		layer := digest.FromString("layer")
+		if err := db.Blobs().Delete(t.Context(), repo, layer, never); !errors.Is(err, blob.ErrConflict) {
+			t.Errorf("the layer: %v", err)
+		}
+		removals := []manifest.Removal{{Digest: image.Desc.Digest}, {Digest: signature.Desc.Digest}}
+		if err := db.Manifests().Apply(t.Context(), repo, manifest.Change{Delete: removals}); err != nil {
+			t.Fatal(err)
+		}
+		_, empty := manifest.Empty()
+		for _, d := range []digest.Digest{layer, digest.FromString("signature"), digest.FromBytes(empty)} {
+			if err := db.Blobs().Delete(t.Context(), repo, d, never); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := things(t, db); n != 0 {
+			t.Errorf("%d things are left when all is deleted", n)
 		}
 	}
 }

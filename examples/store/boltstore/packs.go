@@ -29,9 +29,9 @@ type packs struct {
 	blob.Objects // beneath; List knows only these
 	db           *DB
 	dir          string
-	below        int // shorter content is packed
+	below        int // shorter content is packed; 0 is none, and packs are those of a time when some was
 	unsynced     bool
-	buffers      sync.Pool // of *[]byte, below long
+	buffers      sync.Pool // of *[]byte, at least below long
 
 	reclaiming sync.Mutex
 
@@ -90,7 +90,8 @@ func readPlace(v []byte) (p place, packed bool, err error) {
 func newPacks(db *DB, beneath blob.Objects, dir string, below int) (*packs, error) {
 	p := &packs{Objects: beneath, db: db, dir: dir, below: below, unsynced: db.Unsynced, next: 1,
 		pending: map[string]place{}, open: map[uint32]*pack{}}
-	p.buffers.New = func() any { b := make([]byte, below); return &b }
+	const least = 32 << 10 // what is read may have been packed when more was
+	p.buffers.New = func() any { b := make([]byte, max(below, least)); return &b }
 	numbers, err := p.numbers()
 	for _, n := range numbers {
 		p.next = max(p.next, n+1)
@@ -118,7 +119,7 @@ func (p *packs) numbers() (all []uint32, err error) {
 func (p *packs) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
 	buffer := p.buffers.Get().(*[]byte)
 	defer p.buffers.Put(buffer)
-	data, err := readShort(*buffer, r)
+	data, err := readShort((*buffer)[:p.below], r)
 	if err == nil {
 		err = ctx.Err()
 	}

@@ -1,12 +1,14 @@
 package boltstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -333,5 +335,42 @@ func TestFewFilesAreOpen(t *testing.T) {
 	}
 	if n := len(db.packs.open); n > openPacks {
 		t.Errorf("%d files are open, want %d at most", n, openPacks)
+	}
+}
+
+func TestPackBelowMayBeAnotherEachTime(t *testing.T) {
+	db := open(t, Options{Unsynced: true})
+	var all []string
+	for i, below := range []int{0, -1, 10, -1, 0} {
+		db.Close()
+		db = open(t, Options{Dir: db.Dir, Unsynced: true, CacheBytes: -1, PackBelow: below})
+		for _, size := range []int{1, 20, 40 << 10} {
+			all = append(all, strings.Repeat(fmt.Sprint(i), size))
+			put(t, db, repo, all[len(all)-1])
+		}
+		rec := push(t, db, repo, fmt.Sprint("layer", i), nil)
+		db.Close()
+		db = open(t, Options{Dir: db.Dir, Unsynced: true, CacheBytes: -1, PackBelow: -1})
+		if got, err := db.Manifests().Get(t.Context(), repo, rec.Desc.Digest); err != nil || !bytes.Equal(got.Raw, rec.Raw) {
+			t.Errorf("PackBelow was %d: %q, %v", below, got.Raw, err)
+		}
+		if err := db.Blobs().Delete(t.Context(), repo, digest.FromString(all[len(all)-3]), never); err != nil {
+			t.Fatal(err)
+		}
+		all = slices.Delete(all, len(all)-3, len(all)-2)
+		if got := sweep(t, db, time.Now().Add(time.Hour), false); len(got) > 0 {
+			t.Errorf("strays: %q", got)
+		}
+		for _, content := range all {
+			r, _, err := db.Blobs().Open(t.Context(), repo, digest.FromString(content), 0, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			if _, err := io.Copy(&got, r); err != nil || got.String() != content {
+				t.Errorf("PackBelow was %d: %d bytes of %d, %v", below, got.Len(), len(content), err)
+			}
+			r.Close()
+		}
 	}
 }

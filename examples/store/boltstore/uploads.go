@@ -243,7 +243,14 @@ func (b *Blobs) reread(ctx context.Context, u blob.Upload) (io.ReadCloser, error
 	if err != nil {
 		return nil, err
 	}
-	return b.db.files.Open(ctx, c, 0, -1)
+	r, err := b.db.files.Open(ctx, c, 0, -1)
+	if errors.Is(err, blob.ErrNotFound) {
+		if _, err := b.current(ctx, u); err != nil { // somebody has ended it meanwhile, or won over u
+			return nil, err
+		}
+		err = fmt.Errorf("its bytes are lost: the store is damaged: %v", err)
+	}
+	return r, err
 }
 
 // claim is the check of a compare-and-swap. settle is to be called with the
@@ -319,8 +326,16 @@ func (b *Blobs) save(ctx context.Context, old, new blob.Upload) error {
 		t.put(sessionRows, []byte(old.ID), row)
 		return nil
 	})
-	b.db.settle(ctx, err, added, gone)
+	if !again(err) {
+		b.db.settle(ctx, err, added, gone)
+	}
 	return err
+}
+
+// again tells whether a Save or Commit that has failed may be tried again, so that what
+// Append has made for it is still of use. If it is not, a sweep will find it.
+func again(err error) bool {
+	return err != nil && !errors.Is(err, blob.ErrConflict) && !errors.Is(err, blob.ErrUploadNotFound) && !errors.Is(err, parts.ErrEra)
 }
 
 // Commit implements [blob.Uploads]: step 1 of model/collect.pml.
@@ -334,7 +349,7 @@ func (b *Blobs) Commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 func (b *Blobs) commit(ctx context.Context, old, u blob.Upload, dgst digest.Digest) error {
 	from, err := b.current(ctx, old)
 	if err != nil {
-		if to, parseErr := parse(u); parseErr == nil { // nobody else will
+		if to, parseErr := parse(u); parseErr == nil && !again(err) { // nobody else will
 			if from, parseErr := parse(old); parseErr == nil {
 				b.db.settle(ctx, err, to.Without(from), nil)
 			}
@@ -347,7 +362,6 @@ func (b *Blobs) commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 	}
 	sealed, err := b.db.files.Seal(ctx, to)
 	if err != nil {
-		b.db.settle(ctx, err, to.Without(from), nil)
 		return err
 	}
 	added, gone := sealed.Without(from), from.Without(sealed)
@@ -369,6 +383,9 @@ func (b *Blobs) commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 			return nil
 		})
 	})
+	if again(err) {
+		added = sealed.Without(to)
+	}
 	b.db.settle(ctx, err, added, append(p.unused, gone...))
 	return err
 }

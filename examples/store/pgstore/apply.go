@@ -463,6 +463,7 @@ func (p *plan) write(t *tx) {
 				t.queue(`delete from parent where repo = $1 and child = any($2) and manifest = $3`, p.repo, e.manifests, dgst)
 			}
 		}
+		t.queue(`delete from pull where repo = $1 and digest = any($2)`, p.repo, removed)
 		t.queue(`delete from manifest where repo = $1 and digest = any($2)`, p.repo, removed) // and its tags
 	}
 }

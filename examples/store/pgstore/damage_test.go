@@ -160,3 +160,40 @@ func TestAPushThatCannotLookFails(t *testing.T) {
 		t.Errorf("it is visible: %v, %v", infos, err)
 	}
 }
+
+func TestLostBytesOfAnUploadAreNotAConflict(t *testing.T) {
+	db := open(t, Options{MinPart: 1})
+	b := db.Blobs()
+	u, err := b.Begin(t.Context(), "r", digest.SHA256)
+	if err == nil {
+		u, err = blob.Append(t.Context(), b, u, -1, strings.NewReader("content"))
+	}
+	var lost blob.Upload // to another one that is saved
+	if err == nil {
+		lost, err = b.Append(t.Context(), u, strings.NewReader("lost"))
+	}
+	if err == nil {
+		u, err = blob.Append(t.Context(), b, u, -1, strings.NewReader("more"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keysThere(t, db) {
+		if err := db.o.Objects.Delete(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = blob.Finish(t.Context(), b, u, -1, nil, digest.SHA512.FromString("contentmore")) // which reads them
+	if err == nil || errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrUploadNotFound) || errors.Is(err, blob.ErrConflict) {
+		t.Errorf("Finish = %v, want another error", err)
+	}
+	if _, err := b.Reread(t.Context(), lost); !errors.Is(err, blob.ErrConflict) {
+		t.Errorf("Reread of what somebody has won over: %v", err)
+	}
+	if err := b.Abort(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Reread(t.Context(), u); !errors.Is(err, blob.ErrUploadNotFound) {
+		t.Errorf("Reread when it has ended: %v", err)
+	}
+}

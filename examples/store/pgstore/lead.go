@@ -72,7 +72,9 @@ func takeTurn(ctx context.Context, conn *pgx.Conn, key int64) error {
 	defer again.Stop()
 	for {
 		var got bool
-		if err := conn.QueryRow(ctx, `select pg_try_advisory_lock($1)`, key).Scan(&got); err != nil || got {
+		pulse, cancel := context.WithTimeout(ctx, leadPulse) // or a lost connection would be waited for
+		err := conn.QueryRow(pulse, `select pg_try_advisory_lock($1)`, key).Scan(&got)
+		if cancel(); err != nil || got {
 			return err
 		}
 		select {

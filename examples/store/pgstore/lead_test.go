@@ -16,12 +16,13 @@ func candidates(t testing.TB) [2]*DB {
 	return [2]*DB{one, again(t, one)}
 }
 
-// awaitCandidates returns when n connections have asked for a turn.
+// awaitCandidates returns when n connections have asked for a turn. Who has it may have proved
+// since that it is there.
 func awaitCandidates(t testing.TB, db *DB, n int) {
 	t.Helper()
 	for asked := -1; asked != n; {
-		err := db.pool.QueryRow(t.Context(), `select count(*) from pg_stat_activity where state = 'idle' and query like 'select pg_try_advisory_lock%'
-			and application_name = current_setting('application_name')`).Scan(&asked)
+		err := db.pool.QueryRow(t.Context(), `select count(*) from pg_stat_activity where state = 'idle' and application_name = current_setting('application_name')
+			and (query like 'select pg_try_advisory_lock%' or pid in (select pid from pg_locks where locktype = 'advisory' and granted))`).Scan(&asked)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,4 +115,25 @@ func TestAnotherLeadsWhenTheConnectionIsLost(t *testing.T) {
 		t.Errorf("the second ends with %v", err)
 	}
 	<-took
+}
+
+func TestWhoIsCutOffWaitsForNoTurn(t *testing.T) {
+	db := open(t, Options{DSN: pgtest.Start(t) + "&application_name=" + t.Name()})
+	dsn, p := between(t, db.o.DSN)
+	other := open(t, Options{DSN: dsn, Objects: db.o.Objects})
+	err := db.Lead(t.Context(), "one", func(ctx context.Context) error {
+		waiting := make(chan error, 1)
+		go func() {
+			waiting <- other.Lead(ctx, "one", func(context.Context) error { return errors.New("has a turn") })
+		}()
+		awaitCandidates(t, db, 2)
+		p.cutOff()
+		if err := <-waiting; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Lead = %v, want that there is no answer", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }

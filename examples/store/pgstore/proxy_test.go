@@ -16,8 +16,9 @@ type proxy struct {
 	mu       sync.Mutex
 	conns    map[net.Conn]bool
 	dead     bool
-	sent     int // chunks from clients, each of which is a round trip when little is sent
-	swallow  int // if positive, after so many more chunks the answer is lost and the connection breaks
+	deaf     bool // what clients send is lost
+	sent     int  // chunks from clients, each of which is a round trip when little is sent
+	swallow  int  // if positive, after so many more chunks the answer is lost and the connection breaks
 	listener net.Listener
 }
 
@@ -64,6 +65,13 @@ func (p *proxy) kill(dead bool) {
 	for c := range p.conns {
 		c.Close()
 	}
+}
+
+// cutOff lets connections be, and nothing through.
+func (p *proxy) cutOff() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = true
 }
 
 // loseAnswer breaks the connection in place of the answer to the n-th chunk
@@ -127,8 +135,11 @@ func (p *proxy) serve(client net.Conn) {
 				mu.Unlock()
 			}
 		}
+		deaf := p.deaf
 		p.mu.Unlock()
-		server.Write(b[:n])
+		if !deaf {
+			server.Write(b[:n])
+		}
 	}
 	server.Close()
 	p.mu.Lock()

@@ -13,7 +13,8 @@ import (
 	"github.com/wharfage/wharfage/lifecycle"
 )
 
-// Pulls implements [lifecycle.Activity].
+// Pulls implements [lifecycle.Activity]. The last pull of a manifest goes with
+// it.
 type Pulls struct{ db *DB }
 
 var _ lifecycle.Activity = (*Pulls)(nil)

@@ -261,3 +261,28 @@ func TestASweepNeverTakesWhatIsReferredTo(t *testing.T) {
 	}
 	t.Logf("%d writes were acknowledged, %d refused", put, refused)
 }
+
+// A session may end between an Append and the Commit of what it has made.
+func TestWhatCannotBeCommittedLeavesNothing(t *testing.T) {
+	db := open(t, Options{MinPart: 1})
+	u, err := db.Blobs().Begin(t.Context(), "r", digest.SHA256)
+	if err == nil {
+		u, err = blob.Append(t.Context(), db.Blobs(), u, -1, strings.NewReader("saved"))
+	}
+	next := u
+	if err == nil {
+		next, err = db.Blobs().Append(t.Context(), u, strings.NewReader("more"))
+	}
+	if err == nil {
+		err = db.Blobs().Abort(t.Context(), u)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Blobs().Commit(t.Context(), u, next, digest.FromString("savedmore")); !errors.Is(err, blob.ErrUploadNotFound) {
+		t.Errorf("Commit = %v", err)
+	}
+	if n := things(t, db); n != 0 {
+		t.Errorf("%d things are left", n)
+	}
+}

@@ -209,3 +209,27 @@ func TestRepositories(t *testing.T) {
 		})
 	}
 }
+
+func TestTheLastPullOfAManifestGoesWithIt(t *testing.T) {
+	db := open(t, Options{})
+	gone, stays := document("gone"), document("stays")
+	apply(t, db, "r", manifest.Change{Put: []manifest.Record{gone, stays}})
+	pulls := []lifecycle.Pull{{Digest: gone.Desc.Digest, At: time.Now()}, {Digest: stays.Desc.Digest, At: time.Now()}}
+	for _, repo := range []string{"r", "other"} {
+		if err := db.Pulls().Touch(t.Context(), repo, pulls); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(t, db, "r", manifest.Change{Delete: []manifest.Removal{{Digest: gone.Desc.Digest}}})
+	for repo, want := range map[string]int{"r": 1, "other": 2} {
+		n := 0
+		for pull, err := range db.Pulls().Pulls(t.Context(), repo, "") {
+			if n++; err != nil || repo == "r" && pull.Digest != stays.Desc.Digest {
+				t.Errorf("%v, %v", pull, err)
+			}
+		}
+		if n != want {
+			t.Errorf("%s has %d pulls, want %d", repo, n, want)
+		}
+	}
+}

@@ -1,9 +1,11 @@
 package pgstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 
@@ -77,9 +79,13 @@ func (b *Blobs) Lookup(ctx context.Context, repo, id string) (blob.Upload, error
 	return u, nil
 }
 
-// stateOf reads the state of a session, after asking whether it is there, and
-// returns also what writes objects for it now.
+// stateOf reads the state of a session, asks whether it is there, and returns
+// also what writes objects for it now.
 func (b *Blobs) stateOf(ctx context.Context, u blob.Upload) (parts.Content, *parts.Files, error) {
+	c, wrong := parts.ParseState(u.State)
+	if wrong == nil && c.Size() != u.Size {
+		wrong = blob.ErrConflict
+	}
 	err := ctx.Err()
 	found := false
 	var era int64
@@ -90,13 +96,9 @@ func (b *Blobs) stateOf(ctx context.Context, u blob.Upload) (parts.Content, *par
 		err = blob.ErrUploadNotFound
 	}
 	if err != nil {
-		return parts.Content{}, nil, err
+		return c, nil, err
 	}
-	c, err := parts.ParseState(u.State)
-	if err == nil && c.Size() != u.Size {
-		err = blob.ErrConflict
-	}
-	return c, b.files(era), err
+	return c, b.files(era), wrong
 }
 
 // Append implements [blob.Uploads]. That the session has moved on is found by
@@ -208,12 +210,13 @@ func (b *Blobs) Commit(ctx context.Context, old, u blob.Upload, dgst digest.Dige
 
 func (b *Blobs) commit(ctx context.Context, old, u blob.Upload, dgst digest.Digest) error {
 	u.Repo, u.ID = old.Repo, old.ID
-	c, files, err := b.stateOf(ctx, u)
+	before, err := parts.ParseState(old.State)
 	if err != nil {
 		return err
 	}
-	before, err := parts.ParseState(old.State)
+	c, files, err := b.stateOf(ctx, u)
 	if err != nil {
+		b.forsake(ctx, err, c.Without(before))
 		return err
 	}
 	sealed, err := files.Seal(ctx, c)
@@ -288,8 +291,16 @@ func (b *Blobs) Reread(ctx context.Context, u blob.Upload) (io.ReadCloser, error
 	if err == nil {
 		r, err = files.Open(ctx, c, 0, -1)
 	}
-	if errors.Is(err, blob.ErrNotFound) { // somebody has won over u, or it is damage
-		err = blob.ErrConflict
+	if errors.Is(err, blob.ErrNotFound) {
+		now, gone := b.Lookup(ctx, u.Repo, u.ID)
+		switch {
+		case gone != nil:
+			err = gone
+		case !bytes.Equal(now.State, u.State): // somebody has won over u
+			err = blob.ErrConflict
+		default:
+			err = fmt.Errorf("bytes are lost: %v", err)
+		}
 	}
 	if err != nil {
 		return nil, uploadError("reread", u, err)

@@ -30,15 +30,25 @@ func stateOf(s rivertype.JobState) replication.State {
 	return replication.StateWaiting
 }
 
-// states are those of River that are stateOf(s), all if s is "".
-func states(s replication.State) (out []string) {
+// River has indexes for these conditions, if states are not parameters: of the jobs in the
+// table, most have ended.
+
+// inStates is that of a job in one of states.
+func inStates(states ...replication.State) string {
+	var in []string
 	for _, r := range rivertype.JobStates() {
-		if s == "" || stateOf(r) == s {
-			out = append(out, string(r))
+		if slices.Contains(states, stateOf(r)) {
+			in = append(in, "'"+string(r)+"'")
 		}
 	}
-	return out
+	if in == nil {
+		return "false"
+	}
+	return "state in (" + strings.Join(in, ", ") + ")"
 }
+
+// hasArgs is that of args which have those of a parameter.
+const hasArgs = `args @> $%d::jsonb`
 
 // Entries implements [replication.Board].
 func (q *Queue) Entries(ctx context.Context, f replication.EntryFilter, after uint64) iter.Seq2[replication.Entry, error] {
@@ -67,14 +77,29 @@ func (q *Queue) page(ctx context.Context, f replication.EntryFilter, after uint6
 	if int64(after) < 0 {
 		return nil, nil
 	}
-	queue := ""
-	if f.To != (replication.Registry{}) {
-		queue = queueOf(f.To)
+	sql, params := `select id, args, state::text, attempt, scheduled_at, finalized_at, attempted_by, errors[array_upper(errors, 1)]
+		from river_job where kind = $1 and id > $2`, []any{kind, int64(after)}
+	and := func(condition string, param any) {
+		params = append(params, param)
+		sql += fmt.Sprintf(" and "+condition, len(params))
 	}
-	rows, err := q.o.Pool.Query(ctx, `select id, args, state::text, attempt, scheduled_at, finalized_at, attempted_by, errors[array_upper(errors, 1)]
-		from river_job where kind = $1 and id > $2 and state::text = any($3) and ($4 = '' or queue = $4)
-		and ($5 = '' or args->'job'->>'repository' = $5) and ($6 = '' or args->'job'->>'digest' = $6)
-		order by id limit $7`, kind, int64(after), states(f.State), queue, f.Repo, string(f.Digest), limit)
+	if f.State != "" {
+		sql += " and " + inStates(f.State)
+	}
+	if f.To != (replication.Registry{}) {
+		and(`queue = $%d`, queueOf(f.To))
+	}
+	job := map[string]string{}
+	if f.Repo != "" {
+		job["repository"] = f.Repo
+	}
+	if f.Digest != "" {
+		job["digest"] = string(f.Digest)
+	}
+	if len(job) > 0 {
+		and(hasArgs, map[string]any{"job": job})
+	}
+	rows, err := q.o.Pool.Query(ctx, sql+fmt.Sprint(" order by id limit ", limit), params...)
 	if err != nil {
 		return nil, err
 	}
@@ -127,8 +152,8 @@ func failureIn(text string) replication.JobFailure {
 
 // dead returns the number of a job that is.
 func (q *Queue) dead(ctx context.Context, id string) (n int64, err error) {
-	err = q.o.Pool.QueryRow(ctx, `select id from river_job where kind = $1 and args->>'id' = $2 and state::text = any($3)`,
-		kind, id, states(replication.StateDead)).Scan(&n)
+	err = q.o.Pool.QueryRow(ctx, fmt.Sprintf(`select id from river_job where kind = $1 and `+hasArgs, 2)+` and `+inStates(replication.StateDead),
+		kind, map[string]string{"id": id}).Scan(&n)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = replication.ErrNoJob
 	}

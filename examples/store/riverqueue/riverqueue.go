@@ -214,7 +214,7 @@ func (q *Queue) Add(ctx context.Context, now time.Time, jobs ...replication.Job)
 }
 
 // Serve does jobs until ctx ends, and then waits for those under way, whose contexts end
-// too. It may be called once.
+// too: they are left to be tried again at once. It may be called once.
 func (q *Queue) Serve(ctx context.Context) error {
 	if err := q.client.Start(ctx); err != nil {
 		return fmt.Errorf("riverqueue: %w", err)
@@ -236,7 +236,7 @@ func (q *Queue) Serve(ctx context.Context) error {
 
 // serveAll serves the queues of destinations that have jobs.
 func (q *Queue) serveAll(ctx context.Context) error {
-	rows, err := q.o.Pool.Query(ctx, `select distinct queue from river_job where kind = $1 and finalized_at is null`, kind)
+	rows, err := q.o.Pool.Query(ctx, `select distinct queue from river_job where kind = $1 and `+inStates(replication.StateWaiting, replication.StateRunning), kind)
 	if err != nil {
 		return err
 	}
@@ -284,10 +284,13 @@ func (w *worker) Work(ctx context.Context, job *river.Job[args]) error {
 	if err == nil {
 		return nil
 	}
+	if errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), rivertype.ErrJobCancelledRemotely) {
+		return river.JobSnooze(0) // Serve ends: it was no attempt, and whoever serves may have it at once
+	}
 	failure, again := replication.FailureOf(err)
 	err = &replication.FailureError{Code: failure.Code, Err: err} // whose text begins with the code
-	if ctx.Err() == nil && (!again || job.Attempt >= job.MaxAttempts) {
-		r.GaveUp(ctx, job.Args.Job)
+	if !again || job.Attempt >= job.MaxAttempts {
+		r.GaveUp(context.WithoutCancel(ctx), job.Args.Job)
 	}
 	if !again {
 		return river.JobCancel(err)

@@ -1,6 +1,7 @@
 package riverqueue_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/wharfage/wharfage/events"
+	"github.com/wharfage/wharfage/examples/store/riverqueue"
 	"github.com/wharfage/wharfage/manifest"
 	"github.com/wharfage/wharfage/replication"
 )
@@ -129,5 +134,133 @@ func TestBoard(t *testing.T) {
 	}
 	if _, err := p.queue.Lease(ctx, replication.LeaseRequest{}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Error(err)
+	}
+}
+
+// TestAJobThatIsCutOffIsNoAttempt: when a process ends, what it was doing waits, and is due.
+func TestAJobThatIsCutOffIsNoAttempt(t *testing.T) {
+	p, _, _ := newPair(t, t.TempDir(), nil)
+	p.r.Attempts = 1
+	began := make(chan struct{}, 1)
+	p.r.Destinations = func(ctx context.Context, _ replication.Registry) (replication.Destination, error) {
+		began <- struct{}{}
+		<-ctx.Done()
+		return replication.Destination{}, ctx.Err()
+	}
+	if _, err := p.push(t.Context(), "team/app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	patient, err := riverqueue.New(riverqueue.Options{Pool: p.pool, Replicator: p.r, Look: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- patient.Serve(ctx) }()
+	<-began
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	all, _ := p.entries(t, replication.EntryFilter{})
+	if len(all) != 1 || all[0].State != replication.StateWaiting || all[0].Attempts != 0 || all[0].Failure != (replication.JobFailure{}) || time.Until(all[0].Due) > 0 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// TestTheLastAttemptMayTakeTooLong: then the job is dead, and that is told.
+func TestTheLastAttemptMayTakeTooLong(t *testing.T) {
+	p, _, _ := newPair(t, t.TempDir(), nil)
+	p.r.Attempts = 1
+	var calls atomic.Int64
+	told := make(chan events.Replication, 2)
+	p.r.Destinations = func(ctx context.Context, _ replication.Registry) (replication.Destination, error) {
+		if calls.Add(1) == 1 {
+			<-ctx.Done()
+		}
+		return replication.Destination{Tell: func(_ context.Context, e events.Replication) { told <- e }}, ctx.Err()
+	}
+	if _, err := p.push(t.Context(), "team/app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	p.serve(t)
+	p.until(t, time.Minute, func(by map[replication.State]int) bool { return by[replication.StateDead] == 1 })
+	if len(told) != 1 {
+		t.Fatalf("%d were told of it", len(told))
+	}
+	if e := <-told; e.Repository != "team/app" || e.Result != events.Failed {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestTheBoardReadsWhatItNames: River keeps what has ended for days, and those who look after
+// the others, or after one, do not read all of it.
+func TestTheBoardReadsWhatItNames(t *testing.T) {
+	p, source, _ := newPair(t, t.TempDir(), nil)
+	d, err := p.push(t.Context(), "team/app", "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := pgxpool.ParseConfig(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.MaxConns = 1 // whose own statistics are complete
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const ended = 20_000
+	exec(`insert into river_job (args, kind, max_attempts, attempt, queue, state, finalized_at)
+		select jsonb_build_object('id', 'job ' || n, 'job', jsonb_build_object('repository', 'team/app' || n % 100, 'digest', 'digest ' || n)),
+		'wharfage_replication', 1, 1, 'replicate_a_b', 'completed', now() from generate_series(1, $1) n`, ended)
+	exec(`vacuum analyze river_job`)
+	q, err := riverqueue.New(riverqueue.Options{Pool: pool, Replicator: p.r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() (n int) {
+		exec(`select pg_stat_force_next_flush()`)
+		if err := pool.QueryRow(t.Context(), `select sum(seq_tup_read) + (select sum(idx_tup_read) from pg_stat_user_indexes where relid = 'river_job'::regclass)
+			from pg_stat_user_tables where relid = 'river_job'::regclass`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := read()
+	for what, c := range map[string]struct {
+		filter replication.EntryFilter
+		want   int
+	}{
+		"that wait":               {replication.EntryFilter{State: replication.StateWaiting}, 1},
+		"that run":                {replication.EntryFilter{State: replication.StateRunning}, 0},
+		"dead":                    {replication.EntryFilter{State: replication.StateDead}, 0},
+		"of an image":             {replication.EntryFilter{Repo: "team/app", Digest: d}, 1},
+		"in a state that is none": {replication.EntryFilter{State: "lost"}, 0},
+	} {
+		n := 0
+		for _, err := range q.Entries(t.Context(), c.filter, 0) {
+			if n++; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n != c.want {
+			t.Errorf("%d jobs %s, want %d", n, what, c.want)
+		}
+	}
+	for _, err := range []error{q.Replay(t.Context(), "job 7", time.Now()), q.Discard(t.Context(), "job 7")} {
+		if !errors.Is(err, replication.ErrNoJob) {
+			t.Error(err)
+		}
+	}
+	if n := read() - before; n > 100 {
+		t.Errorf("%d rows were read of %d", n, ended)
 	}
 }
