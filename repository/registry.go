@@ -35,8 +35,8 @@ func Static(templates ...Template) func(context.Context) ([]Template, error) {
 }
 
 func fail(op, name string, err error) error {
-	if err == nil {
-		return nil
+	if _, told := errors.AsType[*Error](err); err == nil || told { // by a store
+		return err
 	}
 	return &Error{op, name, err}
 }

@@ -214,3 +214,24 @@ func TestAFailingStoreIsNeverAnEmptyAnswer(t *testing.T) {
 		t.Errorf("a repository was made without the templates: %v", err)
 	}
 }
+
+// wording fails in words of its own.
+type wording struct {
+	failing
+	cause error
+}
+
+func (w wording) Get(context.Context, string) (repository.Repository, error) {
+	return repository.Repository{}, w.cause
+}
+
+// TestAnErrorSaysOnceWhatFailed, also over a store that says it too.
+func TestAnErrorSaysOnceWhatFailed(t *testing.T) {
+	for _, cause := range []error{repository.ErrNotFound, &repository.Error{Op: "get", Name: "team/app", Err: repository.ErrNotFound}} {
+		r := &repository.Registry{Store: wording{cause: cause}}
+		_, err := r.Get(t.Context(), "team/app")
+		if want := "get repository team/app: " + repository.ErrNotFound.Error(); err == nil || err.Error() != want || !errors.Is(err, repository.ErrNotFound) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}

@@ -18,7 +18,7 @@ func repositoryError(op, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s repository %s: %w", op, name, err)
+	return &repository.Error{Op: op, Name: name, Err: err}
 }
 
 const repositoryForm = 1

@@ -17,7 +17,7 @@ type Repositories struct{ db *DB }
 var _ repository.Store = (*Repositories)(nil)
 
 func repositoryError(op, name string, err error) error {
-	return fmt.Errorf("%s repository %s: %w", op, name, err)
+	return &repository.Error{Op: op, Name: name, Err: err}
 }
 
 // readRepository reads a row. What it cannot read is never ErrNotFound.
