@@ -54,7 +54,7 @@ type Entry struct {
 	Job      Job        `json:"job"`
 	Number   uint64     `json:"number"` // in the order of Add, from 1
 	State    State      `json:"state"`
-	Attempts int        `json:"attempts"`          // begun since it was added or replayed
+	Attempts int        `json:"attempts"`          // begun since it was added or replayed, but for those that were cut off
 	Due      time.Time  `json:"due,omitzero"`      // waiting: not before; running: when the lease expires
 	EndedAt  time.Time  `json:"endedAt,omitzero"`  // done and dead
 	Failure  JobFailure `json:"failure,omitzero"`  // of the last attempt that has failed
@@ -134,7 +134,8 @@ type Queue interface {
 	Done(ctx context.Context, lease Entry, now time.Time, outcome string) error
 
 	// Fail ends an attempt: the job is due again at retryAt, or dead if that is zero.
-	// *StaleError.
+	// With the zero JobFailure the attempt was cut off: it does not count, and the
+	// Failure of the one before stays. *StaleError.
 	Fail(ctx context.Context, lease Entry, now time.Time, f JobFailure, retryAt time.Time) error
 
 	Board

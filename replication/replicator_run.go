@@ -49,7 +49,7 @@ func (r *Replicator) copier() *Copier {
 
 // Run does what is in the Queue until ctx ends, several jobs at once, and returns ctx's
 // error, or before that one of the Queue. Any number of processes that share the Queue may run
-// it. A job that is under way when ctx ends is left to be tried again at once.
+// it. A job that is under way when ctx ends is left to be tried again at once, and was no attempt.
 func (r *Replicator) Run(ctx context.Context) error { return r.run(ctx, false) }
 
 // RunDue does what is due, and what becomes so meanwhile, and returns when there is no
@@ -157,12 +157,11 @@ func (r *Replicator) fail(ctx context.Context, e Entry, why error, last bool) er
 	now := r.now()
 	var retryAt time.Time
 	switch {
-	case ctx.Err() != nil:
-		retryAt = now
+	case ctx.Err() != nil: // others need not wait for the lease to expire
+		return r.unlessStale(r.Queue.Fail(context.WithoutCancel(ctx), e, now, JobFailure{}, now))
 	case again && !last:
 		retryAt = now.Add(r.Wait(e.Attempts, why))
 	}
-	// Also when ctx has ended: others need not wait for the lease to expire.
 	err := r.Queue.Fail(context.WithoutCancel(ctx), e, now, f, retryAt)
 	if err != nil {
 		return r.unlessStale(err)

@@ -450,6 +450,35 @@ func TestLongJobsKeepTheirLease(t *testing.T) {
 	})
 }
 
+// TestRestartsAreNoAttempts: a job that outlasts those who run it, which end as they are told
+// to, is neither given up nor put off.
+func TestRestartsAreNoAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, from, to := twins(t)
+		from.r.Attempts = 2
+		f.link = func(_, _ replication.Registry) error {
+			time.Sleep(10 * time.Minute)
+			return nil
+		}
+		from.push("r", "a", "", "v1")
+		from.enqueue()
+		for range 5 {
+			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			if err := from.r.RunDue(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			stop()
+		}
+		f.link = nil
+		if err := from.r.RunDue(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if want, got := from.images("r"), to.images("r"); !reflect.DeepEqual(want, got) {
+			t.Errorf("%v, and at the destination %v", want, got)
+		}
+	})
+}
+
 // TestJobsThatKillTheirWorkersAreGivenUp: nobody is left to say that they have failed.
 func TestJobsThatKillTheirWorkersAreGivenUp(t *testing.T) {
 	_, from, _ := twins(t)

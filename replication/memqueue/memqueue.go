@@ -244,7 +244,12 @@ func (q *Queue) Fail(ctx context.Context, l replication.Entry, now time.Time, f 
 		return err
 	}
 	q.end(e)
-	if e.Failure = f; retryAt.IsZero() {
+	if f == (replication.JobFailure{}) {
+		e.Attempts--
+	} else {
+		e.Failure = f
+	}
+	if retryAt.IsZero() {
 		e.State, e.EndedAt = replication.StateDead, now
 	} else {
 		q.wait(e, retryAt)

@@ -31,6 +31,7 @@ var mutants = map[string]struct {
 	"extends nothing":                     {func(q replication.Queue) replication.Queue { return short{q} }, "Extend keeps the lease"},
 	"ends twice":                          {func(q replication.Queue) replication.Queue { return twice{q} }, "what has ended has no lease"},
 	"keeps attempts":                      {func(q replication.Queue) replication.Queue { return attempts{q} }, "a dead job is not leased until it is replayed"},
+	"counts what was cut off":             {func(q replication.Queue) replication.Queue { return counted{q} }, "an attempt that was cut off does not count"},
 	"replays what is not dead":            {func(q replication.Queue) replication.Queue { return undead{q} }, "a dead job is not leased until it is replayed"},
 	"does not pause":                      {func(q replication.Queue) replication.Queue { return restless{q} }, "a paused destination gets no jobs, others do"},
 	"ignores the limit":                   {func(q replication.Queue) replication.Queue { return limitless{q} }, "no more run for a destination than are allowed"},
@@ -124,6 +125,15 @@ func (q attempts) Lease(ctx context.Context, r replication.LeaseRequest) ([]repl
 		}
 	}
 	return out, err
+}
+
+type counted struct{ replication.Queue }
+
+func (q counted) Fail(ctx context.Context, l replication.Entry, at time.Time, f replication.JobFailure, retryAt time.Time) error {
+	if f == (replication.JobFailure{}) {
+		f.Code = replication.FailureInternal
+	}
+	return q.Queue.Fail(ctx, l, at, f, retryAt)
 }
 
 type undead struct{ replication.Queue }

@@ -183,6 +183,18 @@ var clauses = []struct {
 			k.Errorf("second lease %+v", l)
 		}
 	}},
+	{"an attempt that was cut off does not count", func(k *kit) {
+		k.add(at(0), west, "a")
+		k.ok(k.q.Fail(k.Context(), k.lease(at(0), 1, "a")[0], at(1), failure, at(2)))
+		first := k.lease(at(2), 1, "a")[0]
+		k.ok(k.q.Fail(k.Context(), first, at(3), replication.JobFailure{}, at(3)))
+		if e := k.only("a"); e.State != replication.StateWaiting || e.Attempts != 1 || e.Failure != failure {
+			k.Errorf("cut off in its second attempt: %+v", e)
+		}
+		if l := k.lease(at(3), 1, "a")[0]; l.Attempts != 2 || l.Token <= first.Token {
+			k.Errorf("leased again: %+v after %+v", l, first)
+		}
+	}},
 	{"what was added later and is due does not wait for what is not due", func(k *kit) {
 		k.add(at(0), west, "a", "b")
 		l := k.lease(at(0), 1, "a")[0]

@@ -288,8 +288,12 @@ func (t *tx) forgetEntry(e *replication.Entry) {
 // Fail implements [replication.Queue].
 func (j *Jobs) Fail(ctx context.Context, l replication.Entry, now time.Time, f replication.JobFailure, retryAt time.Time) error {
 	return j.end(ctx, "fail", l, func(t *tx, e *replication.Entry) {
-		e.Failure, e.Due = f, retryAt
-		if retryAt.IsZero() {
+		if f == (replication.JobFailure{}) {
+			e.Attempts--
+		} else {
+			e.Failure = f
+		}
+		if e.Due = retryAt; retryAt.IsZero() {
 			e.State, e.EndedAt = replication.StateDead, now
 			return
 		}
