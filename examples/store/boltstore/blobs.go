@@ -52,8 +52,12 @@ func (t *tx) link(repo string, dgst digest.Digest) (l link, found bool, err erro
 	return l, err == nil, err
 }
 
-// setLink makes dgst visible in repo, or touches it there.
+// setLink makes dgst visible in repo, or touches it there, if that was not done
+// later by who has waited less.
 func (t *tx) setLink(repo string, dgst digest.Digest, l link) {
+	if have, found, err := t.link(repo, dgst); err == nil && found && have.touched.After(l.touched) {
+		l.touched = have.touched
+	}
 	t.put(linkRows, digestRow(name(repo), dgst), linkRow(l))
 	if holder := append(digestRow(nil, dgst), repo...); !t.has(contentRows, holder) {
 		t.put(contentRows, holder, nothing)

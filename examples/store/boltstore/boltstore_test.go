@@ -612,3 +612,21 @@ func TestDamagedRowsAreErrors(t *testing.T) {
 		t.Errorf("another form: %v", err)
 	}
 }
+
+// TestATouchNeverGoesBack: who has begun before, and waited, takes nothing of a promise.
+func TestATouchNeverGoesBack(t *testing.T) {
+	late := time.Now()
+	now := late
+	db := open(t, Options{Unsynced: true, Now: func() time.Time { return now }})
+	dgst := put(t, db, repo, "content")
+	put(t, db, otherRepo, "content")
+	now = now.Add(-time.Hour)
+	put(t, db, repo, "content")
+	if err := db.Blobs().Mount(t.Context(), otherRepo, repo, dgst); err != nil {
+		t.Fatal(err)
+	}
+	infos, err := db.Blobs().Stat(t.Context(), repo, []digest.Digest{dgst})
+	if err != nil || !infos[0].TouchedAt.Equal(late) {
+		t.Errorf("touched at %v, %v, want %v", infos[0].TouchedAt, err, late)
+	}
+}
