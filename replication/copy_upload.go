@@ -68,18 +68,19 @@ func (r *run) resume(ctx context.Context, in *content) (u blob.Upload, err error
 }
 
 // rehash gives u the state of its hash where the target does not keep it: that of
-// was, or else what the source says once more.
+// was, and what the source says once more of what follows.
 func (r *run) rehash(ctx context.Context, in *content, u, was blob.Upload) (blob.Upload, error) {
 	u.Algorithm = in.desc.Digest.Algorithm()
-	switch {
-	case len(u.Hash) > 0 || u.Size == 0:
-		return u, nil
-	case u.Size == was.Size && len(was.Hash) > 0:
-		u.Hash = was.Hash
+	if len(u.Hash) > 0 || u.Size == 0 {
 		return u, nil
 	}
-	h := u.Algorithm.Hash()
-	part := in.part(ctx, 0, u.Size)
+	h, known := u.Algorithm.Hash(), int64(0)
+	if was.Size <= u.Size && h.(encoding.BinaryUnmarshaler).UnmarshalBinary(was.Hash) == nil {
+		known = was.Size
+	} else {
+		h.Reset()
+	}
+	part := in.part(ctx, known, u.Size-known)
 	defer part.Close()
 	if _, err := io.Copy(h, part); err != nil {
 		return u, err

@@ -287,6 +287,50 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// behind is a Journal that knows little of a session: it was killed before it heard of the rest.
+type behind struct{ replication.Journal }
+
+func (b behind) Save(ctx context.Context, k replication.JournalKey, u blob.Upload) error {
+	if u.Size > 1<<10 {
+		return nil
+	}
+	return b.Journal.Save(ctx, k, u)
+}
+
+// TestJournalThatIsBehind: what the target has, and the Journal does not know of, is read once
+// more, and what both know is not.
+func TestJournalThatIsBehind(t *testing.T) {
+	const part = 1 << 10
+	content := strings.Repeat("0123456789abcdef", 640) // 10 parts
+	src, dst := newRegistry(t), newRegistry(t)
+	src.image(from, []string{content}, "v1")
+	target := dst.target()
+	target.Registry = "there"
+	target.Blobs = hashlessStore{dst.blobs}
+	copier := replication.Copier{PartSize: part, Journal: behind{replication.DirJournal(t.TempDir())}, Requests: 1}
+	read := 0
+	for _, left := range []int{4*part + part/2, 100 * part} { // the first run dies in the fifth part
+		kill, cancel := context.WithCancel(ctx)
+		p := &tap{after: dst.complete}
+		read = 0
+		p.flow = func(n int) int {
+			if read += n; read > left {
+				cancel()
+				return 0
+			}
+			return n
+		}
+		if _, err := copier.Copy(kill, p.source(src.source()), from, "v1", target, to, replication.CopyOptions{}); err != nil && kill.Err() == nil {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+	src.same(from, dst, to)
+	if most := 9*part + 512; read > most { // and the config
+		t.Errorf("%d bytes were read of %d, of which the first %d were known", read, len(content), part)
+	}
+}
+
 // TestJournalOfOthers: sessions that are gone, of another blob, or with wrong bytes.
 func TestJournalOfOthers(t *testing.T) {
 	const part = 1 << 10

@@ -466,14 +466,18 @@ func TestAnInterruptedCopyGoesOn(t *testing.T) {
 	src.image("app", string(content), nil, "v1")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var read atomic.Int64
+	var read, parts atomic.Int64
 	src.around(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			next.ServeHTTP(&counted{w, func(n int) {
-				if read.Add(int64(n)) > size/2 {
-					cancel()
-				}
-			}}, r)
+			next.ServeHTTP(&counted{w, &read}, r)
+		})
+	})
+	dst.around(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(w, r)
+			if r.Method == http.MethodPatch && parts.Add(1) == size/part/2 {
+				cancel()
+			}
 		})
 	})
 	args := []string{"copy", "-part-size", fmt.Sprint(part), src.host + "/app:v1", dst.host + "/app"}
@@ -497,15 +501,15 @@ func TestAnInterruptedCopyGoesOn(t *testing.T) {
 	}
 }
 
-// counted tells of each write of an answer.
+// counted adds up the bytes of answers.
 type counted struct {
 	http.ResponseWriter
-	wrote func(int)
+	wrote *atomic.Int64
 }
 
 func (c *counted) Write(p []byte) (int, error) {
 	n, err := c.ResponseWriter.Write(p)
-	c.wrote(n)
+	c.wrote.Add(int64(n))
 	return n, err
 }
 
