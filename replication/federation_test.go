@@ -224,6 +224,18 @@ func (f *federation) settle() {
 	f.Fatal("the registries do not come to rest")
 }
 
+// plan takes what has changed out of the outbox, and returns the jobs for it.
+func (m *member) plan() (jobs []replication.Job) {
+	m.f.Helper()
+	if err := manifest.Drain(context.Background(), m.manifests, func(_ context.Context, c manifest.Committed) error {
+		jobs = append(jobs, m.r.Plan(m.configuration, c)...)
+		return nil
+	}); err != nil {
+		m.f.Fatal(err)
+	}
+	return jobs
+}
+
 // digest is what a tag names.
 func (m *member) digest(repo, tag string) digest.Digest {
 	m.f.Helper()

@@ -97,13 +97,8 @@ func TestJobsInAnyOrder(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		var jobs []replication.Job
 		take := func() {
-			if err := manifest.Drain(t.Context(), from.manifests, func(_ context.Context, c manifest.Committed) error {
-				for _, j := range from.r.Plan(from.configuration, c) {
-					jobs = append(jobs, j, j)
-				}
-				return nil
-			}); err != nil {
-				t.Fatal(err)
+			for _, j := range from.plan() {
+				jobs = append(jobs, j, j)
 			}
 		}
 		run := func(i int) {
@@ -168,13 +163,7 @@ func TestWhatChangesMeanwhileIsDoneAgain(t *testing.T) {
 				return nil
 			}
 			from.push("r", "one", "", "latest")
-			var late replication.Job
-			if err := manifest.Drain(t.Context(), from.manifests, func(_ context.Context, c manifest.Committed) error {
-				late = from.r.Plan(from.configuration, c)[0]
-				return nil
-			}); err != nil {
-				t.Fatal(err)
-			}
+			late := from.plan()[0]
 			if _, err := from.r.Do(t.Context(), late); err != nil {
 				t.Fatal(err)
 			}
@@ -239,13 +228,7 @@ func TestWhoDiesBeforeItLooksAgain(t *testing.T) {
 				var dead atomic.Bool
 				from.r.Source.Manifests = mortal{from.r.Source.Manifests, &dead}
 				c.first(from)
-				var late replication.Job
-				if err := manifest.Drain(t.Context(), from.manifests, func(_ context.Context, c manifest.Committed) error {
-					late = from.r.Plan(from.configuration, c)[0]
-					return nil
-				}); err != nil {
-					t.Fatal(err)
-				}
+				late := from.plan()[0]
 				// Just before something is written at the destination.
 				once := false
 				to.f.allow = func(_ replication.Registry, a replication.Access) error {
