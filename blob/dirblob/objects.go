@@ -55,8 +55,8 @@ var _ interface {
 } = (*Objects)(nil)
 
 const (
-	temp       = "~tmp" // no key has a component of this name
-	bufferSize = 256 << 10
+	temp       = "~tmp"  // no key has a component of this name
+	bufferSize = 1 << 20 // the system asks less for few long writes than for many
 	maxMade    = 1 << 16 // folders remembered; the next one starts over
 )
 

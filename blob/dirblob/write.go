@@ -185,48 +185,26 @@ func appendFiles(ctx context.Context, f *os.File, paths []string) (int64, error)
 	return total, nil
 }
 
-// copy writes what r yields to f. Content that fills a buffer is read (and
-// hashed, most likely) on one core while another writes the block before.
+// copy writes what r yields to f.
 func (o *Objects) copy(ctx context.Context, f *os.File, r io.Reader) (int64, error) {
 	buf := o.buffer()
 	defer o.buffers.Put(buf)
-	n, err := readBlock(ctx, r, buf[:])
-	total := int64(n)
-	if err == nil {
-		next := o.buffer()
-		defer o.buffers.Put(next)
-
-		blocks, written := make(chan []byte), make(chan error)
-		go func() {
-			defer close(written)
-			for b := range blocks {
-				_, err := f.Write(b)
-				written <- err
+	var total int64
+	for {
+		n, err := readBlock(ctx, r, buf[:])
+		if err != nil && err != io.EOF {
+			return total, err
+		}
+		if n > 0 {
+			if _, err := f.Write(buf[:n]); err != nil {
+				return total, err
 			}
-		}()
-		defer func() {
-			close(blocks)
-			for range written { // until the goroutine is gone, also when r panics
-			}
-		}()
-		for err == nil {
-			blocks <- buf[:n]
-			n, err = readBlock(ctx, r, next[:])
 			total += int64(n)
-			if e := <-written; e != nil {
-				return total, e
-			}
-			buf, next = next, buf
+		}
+		if err == io.EOF {
+			return total, nil
 		}
 	}
-	if err != io.EOF {
-		return total, err
-	}
-	if n > 0 {
-		_, err = f.Write(buf[:n])
-		return total, err
-	}
-	return total, nil
 }
 
 func (o *Objects) buffer() *[bufferSize]byte {
