@@ -54,15 +54,23 @@ func (w *idleWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *idleWriter) Write(p []byte) (int, error) {
-	w.c.write()
-	return w.ResponseWriter.Write(p)
+// piece crosses a slow line within the timeout: in a minute one of 70 kbit/s.
+const piece = 512 << 10
+
+func (w *idleWriter) Write(p []byte) (sent int, err error) {
+	for {
+		w.c.write()
+		n, err := w.ResponseWriter.Write(p[:min(len(p), piece)])
+		sent, p = sent+n, p[n:]
+		if err != nil || len(p) == 0 {
+			return sent, err
+		}
+	}
 }
 
 // ReadFrom hands on what the server can send without copying it, a part of a
-// file, in pieces that cross a slow line within the timeout: in a minute one of 70 kbit/s.
+// file, in pieces too.
 func (w *idleWriter) ReadFrom(r io.Reader) (sent int64, err error) {
-	const piece = 512 << 10
 	part, ok := r.(*io.LimitedReader)
 	if !ok {
 		part = &io.LimitedReader{R: r, N: 1<<63 - 1}

@@ -59,9 +59,23 @@ func TestIdleEndsOnlyWhatStandsStill(t *testing.T) {
 	}
 }
 
-// TestIdleLetsSlowReadersRead: a client that never stands still gets all of a file that it
-// takes longer for than the timeout, as its line is slow.
+// TestIdleLetsSlowReadersRead: a client that never stands still gets all of a file, and of
+// one long write, that it takes longer for than the timeout, as its line is slow.
 func TestIdleLetsSlowReadersRead(t *testing.T) {
+	t.Run("file", func(t *testing.T) { slowReader(t, io.Copy) })
+	t.Run("write", func(t *testing.T) {
+		slowReader(t, func(w io.Writer, r io.Reader) (int64, error) {
+			b, err := io.ReadAll(r)
+			if err == nil {
+				_, err = w.Write(b)
+			}
+			return int64(len(b)), err
+		})
+	})
+}
+
+func slowReader(t *testing.T, send func(io.Writer, io.Reader) (int64, error)) {
+	t.Parallel()
 	const timeout, size, atOnce = 3 * time.Second, 9 << 20, 64 << 10
 	name := filepath.Join(t.TempDir(), "layer")
 	if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
@@ -71,7 +85,7 @@ func TestIdleLetsSlowReadersRead(t *testing.T) {
 		f, err := os.Open(name)
 		if err == nil {
 			defer f.Close()
-			_, err = io.Copy(w, f)
+			_, err = send(w, f)
 		}
 		if err != nil {
 			t.Log(err)
