@@ -55,9 +55,9 @@ var _ interface {
 } = (*Objects)(nil)
 
 const (
-	temp       = "~tmp"  // no key has a component of this name
-	bufferSize = 1 << 20 // the system asks less for few long writes than for many
-	maxMade    = 1 << 16 // folders remembered; the next one starts over
+	temp       = "~tmp"    // no key has a component of this name
+	bufferSize = 512 << 10 // the system asks less for few long writes than for many
+	maxMade    = 1 << 16   // folders remembered; the next one starts over
 )
 
 var errKey = fmt.Errorf("no key for an object: %w", blob.ErrUnsupported)

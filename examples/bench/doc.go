@@ -24,7 +24,7 @@
 //	go test -run '^$' -bench HTTP ./examples/bench
 //
 // Servers are processes of their own, so that their processor time is not that
-// of the load, and new in each round. Rounds go through all servers in turn; the
+// of the load, and new in each round. Each round goes through all servers, in another order; the
 // tables show medians, and, as "x bare", medians of the ratios within a round. The
 // yardstick, bare, is the least that a registry can be: net/http, a map, and
 // sha256 of what is put. "bare, files" keeps blobs in files instead, as the other

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -37,15 +38,15 @@ func (p *process) measure(tb testing.TB, conns, n int, job func(c *client, i int
 // figures are what one round found, by column of a table.
 type figures map[string]float64
 
-// inTurn runs round for each name, many times, each time beginning with another
-// name, so that what else the machine does is shared out. It returns the
-// figures of each name.
-func inTurn(names []string, round func(name string) figures) map[string][]figures {
-	out := map[string][]figures{}
-	for i := range rounds {
-		for j := range names {
-			name := names[(i+j)%len(names)]
-			out[name] = append(out[name], round(name))
+// inTurn runs round for each name, so many times, each time in another order, so
+// that what else the machine does is shared out, and what a server finds as the
+// one before has left it: memory that the host has taken back meanwhile costs
+// more to write than what is still there. It returns the figures of each name.
+func inTurn(names []string, rounds int, round func(name string) figures) map[string][]figures {
+	out, order := map[string][]figures{}, rand.New(rand.NewPCG(0, 0))
+	for range rounds {
+		for _, j := range order.Perm(len(names)) {
+			out[names[j]] = append(out[names[j]], round(names[j]))
 		}
 	}
 	return out
@@ -133,7 +134,7 @@ func artifactsFrom(first, n, size int) []artifact {
 func BenchmarkHTTPSmall(b *testing.B) {
 	const n, conns = 2000, 16
 	all := artifacts(n, 16<<10)
-	results := inTurn(registries, func(name string) figures {
+	results := inTurn(registries, rounds, func(name string) figures {
 		p := start(name)
 		defer p.stop()
 		load(b, p.addr, 1, 1, prepare)
@@ -171,7 +172,7 @@ func BenchmarkHTTPLarge(b *testing.B) {
 		}
 	}
 	columns := []string{"push: MB/CPU s", timesBare, "push: MB/s", timesBare, "pull: MB/CPU s", timesBare, "pull: MB/s", timesBare, "peak MiB"}
-	printTable("8 layers of 32 MiB, 4 connections", registries, columns, inTurn(registries, large(8, 32<<20, 4, 4)))
+	printTable("8 layers of 32 MiB, 4 connections", registries, columns, inTurn(registries, 2*rounds+1, large(8, 32<<20, 4, 4)))
 
 	names := []string{"bare", "wharfage, files"}
 	once := large(1, 1<<30, 1, 1)

@@ -168,7 +168,7 @@ func BenchmarkHTTPReferrers(b *testing.B) {
 		lists[q.name], err = pagesOf(c, q.query, q.pages)
 		return err
 	})
-	results := inTurn(names, func(name string) figures {
+	results := inTurn(names, rounds, func(name string) figures {
 		ask := func(prefix string) (wall, cpu time.Duration) {
 			uris := lists[name]
 			again := 200 / len(uris) // so that connecting is nothing beside it
@@ -198,7 +198,7 @@ func BenchmarkHTTPPushReferrer(b *testing.B) {
 		docs[i] = referrer(manyReferrers+i, manyReferrers)
 	}
 	names := []string{"referrers-100", "referrers"}
-	results := inTurn(names, func(name string) figures {
+	results := inTurn(names, rounds, func(name string) figures {
 		p := start(name)
 		defer p.stop()
 		wall, cpu := p.measure(b, 4, n, func(c *client, i int) error {

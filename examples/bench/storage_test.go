@@ -83,7 +83,7 @@ func BenchmarkStorageSmall(b *testing.B) {
 	n := few(2000)
 	all := artifacts(n, 16<<10)
 	names := []string{"wharfage", "wharfage, unsynced", "distribution", "go-containerregistry", "bare, keeps nothing"}
-	results := inTurn(names, func(name string) figures {
+	results := inTurn(names, rounds, func(name string) figures {
 		dir := tempDir(b)
 		settle()
 		r := run(b, name, dir)
@@ -175,7 +175,7 @@ func BenchmarkStorageGrowth(b *testing.B) {
 	}
 	raw, _ := smallManifest(0, 100)
 	_, layer := smallLayer(0)
-	results := inTurn(names, func(name string) figures {
+	results := inTurn(names, rounds, func(name string) figures {
 		f, n, dir := figures{}, sizes[name], original[name]
 		if name == "few" { // which stays that small
 			dir = tempDir(b)
