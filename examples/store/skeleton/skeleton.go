@@ -127,7 +127,7 @@ func (s *Store) change(ctx context.Context, repo string, r repository, c manifes
 		}
 		r.manifests[rec.Desc.Digest] = rec
 	}
-	var missing manifest.MissingError
+	missing, needed := manifest.MissingError{}, map[digest.Digest]bool{}
 	if len(c.RequireBlobs) > 0 {
 		if s.MissingBlobs == nil {
 			return manifest.ErrUnsupported
@@ -138,8 +138,8 @@ func (s *Store) change(ctx context.Context, repo string, r repository, c manifes
 		}
 	}
 	need := func(d digest.Digest) {
-		if _, ok := r.manifests[d]; !ok && !slices.Contains(missing.Manifests, d) {
-			missing.Manifests = append(missing.Manifests, d)
+		if _, ok := r.manifests[d]; !ok && !needed[d] {
+			needed[d], missing.Manifests = true, append(missing.Manifests, d)
 		}
 	}
 	for _, d := range c.RequireManifests {
