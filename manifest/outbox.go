@@ -3,6 +3,7 @@ package manifest
 import (
 	"context"
 	"iter"
+	"time"
 )
 
 // Outbox is implemented by stores that keep the event of each committed Change
@@ -51,7 +52,10 @@ func Drain(ctx context.Context, box Outbox, deliver func(context.Context, Commit
 	}
 	// What was delivered is forgotten also when ctx has ended.
 	defer func() {
-		if failed := forget(context.WithoutCancel(ctx)); err == nil {
+		const patience = 10 * time.Second // with an outbox that does not answer
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		if failed := forget(last); err == nil {
 			err = failed
 		}
 	}()

@@ -124,7 +124,9 @@ func (r *Replicator) attempt(ctx context.Context, e Entry) error {
 	switch {
 	case err == nil:
 		now := r.now()
-		if err = r.Queue.Done(context.WithoutCancel(ctx), e, now, outcome); err == nil {
+		ending, cancel := r.ending(ctx)
+		defer cancel()
+		if err = r.Queue.Done(ending, e, now, outcome); err == nil {
 			e.State, e.EndedAt, e.Outcome = StateDone, now, outcome
 			r.told(ctx, e)
 		}
@@ -152,17 +154,25 @@ func (r *Replicator) extend(ctx context.Context, e Entry, stop context.CancelCau
 	}
 }
 
+// ending is the context of the end of an attempt, which the Queue is told also when ctx
+// has ended. Once the lease has, it need not be.
+func (r *Replicator) ending(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), r.lease())
+}
+
 func (r *Replicator) fail(ctx context.Context, e Entry, why error, last bool) error {
+	ending, cancel := r.ending(ctx)
+	defer cancel()
 	f, again := FailureOf(why)
 	now := r.now()
 	var retryAt time.Time
 	switch {
 	case ctx.Err() != nil: // others need not wait for the lease to expire
-		return r.unlessStale(r.Queue.Fail(context.WithoutCancel(ctx), e, now, JobFailure{}, now))
+		return r.unlessStale(r.Queue.Fail(ending, e, now, JobFailure{}, now))
 	case again && !last:
 		retryAt = now.Add(r.Wait(e.Attempts, why))
 	}
-	err := r.Queue.Fail(context.WithoutCancel(ctx), e, now, f, retryAt)
+	err := r.Queue.Fail(ending, e, now, f, retryAt)
 	if err != nil {
 		return r.unlessStale(err)
 	}

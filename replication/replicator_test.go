@@ -462,6 +462,43 @@ func TestRestartsAreNoAttempts(t *testing.T) {
 	})
 }
 
+// silent is a Queue whose database answers no longer.
+type silent struct{ replication.Queue }
+
+func (silent) Done(ctx context.Context, _ replication.Entry, _ time.Time, _ string) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func (silent) Fail(ctx context.Context, _ replication.Entry, _ time.Time, _ replication.JobFailure, _ time.Time) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// TestStoppingWaitsForNoSilentQueue: whoever stops waits no longer than a lease lasts, after
+// which what it would have said of its jobs says nothing.
+func TestStoppingWaitsForNoSilentQueue(t *testing.T) {
+	for _, patience := range []time.Duration{5 * time.Second, time.Hour} { // cut off, and done
+		synctest.Test(t, func(t *testing.T) {
+			f, from, _ := twins(t)
+			f.link = func(_, _ replication.Registry) error {
+				time.Sleep(10 * time.Second)
+				return nil
+			}
+			from.push("r", "a", "", "v1")
+			from.enqueue()
+			from.r.Queue = silent{from.r.Queue}
+			ctx, stop := context.WithTimeout(t.Context(), patience)
+			defer stop()
+			began := time.Now()
+			err := from.r.RunDue(ctx)
+			if took := time.Since(began); err == nil || took > 5*time.Minute {
+				t.Errorf("ended after %v with %v", took, err)
+			}
+		})
+	}
+}
+
 // TestJobsThatKillTheirWorkersAreGivenUp: nobody is left to say that they have failed.
 func TestJobsThatKillTheirWorkersAreGivenUp(t *testing.T) {
 	_, from, _ := twins(t)
