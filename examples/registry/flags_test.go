@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,19 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 			t.Errorf("%q: %v, want an error with %q", c.args, err, c.want)
 		case strings.Contains(err.Error(), secret):
 			t.Errorf("%q: the secret is in %q", c.args, err)
+		}
+	}
+}
+
+func TestCommandsTellTheirVerbs(t *testing.T) {
+	for name, run := range map[string]func(context.Context, []string) error{"repository": repositories, "jobs": jobsOf} {
+		if err := run(t.Context(), []string{"-h"}); err != flag.ErrHelp {
+			t.Errorf("%s -h: %v", name, err)
+		}
+		for _, args := range [][]string{nil, {"more"}} {
+			if err := run(t.Context(), args); err == nil || !strings.Contains(err.Error(), "list") {
+				t.Errorf("%s %q: %v", name, args, err)
+			}
 		}
 	}
 }

@@ -43,9 +43,12 @@ func main() {
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
 		command, args = args[0], args[1:]
 	}
+	if command == "help" {
+		command, args = "serve", []string{"-h"}
+	}
 	run, known := map[string]func(context.Context, []string) error{"serve": serve, "collect": collect, "check": check, "lifecycle": applyPolicies, "repository": repositories, "jobs": jobsOf}[command]
 	if !known {
-		fmt.Fprintf(os.Stderr, "registry: no command %q: serve, collect, lifecycle, check, repository or jobs\n", command)
+		fmt.Fprintf(os.Stderr, "registry: no command %q: %s\n", command, commands)
 		os.Exit(2)
 	}
 	switch err := run(ctx, args); {
@@ -57,11 +60,33 @@ func main() {
 	}
 }
 
+const commands = "serve, collect, lifecycle, check, repository or jobs"
+
 // flags returns the flags that all commands have.
 func flags(command string) (*flag.FlagSet, *place) {
 	f, p := flag.NewFlagSet("registry "+command, flag.ContinueOnError), new(place)
 	p.flags(f)
+	f.Usage = func() {
+		fmt.Fprintf(f.Output(), "Usage of registry %s:\n", command)
+		f.PrintDefaults()
+		if command == "serve" {
+			fmt.Fprintf(f.Output(), "Commands are %s; registry COMMAND -h tells their flags.\n", commands)
+		}
+	}
 	return f, p
+}
+
+// verbOf takes the verb of a command off its arguments.
+func verbOf(command, verbs string, args []string) (verb string, rest []string, err error) {
+	if len(args) == 0 {
+		return "", nil, errors.New("say what to do: " + verbs)
+	}
+	switch args[0] {
+	case "-h", "-help", "--help":
+		fmt.Fprintf(os.Stderr, "Usage of registry %s: %s; registry %[1]s VERB -h tells the flags of each.\n", command, verbs)
+		return "", nil, flag.ErrHelp
+	}
+	return args[0], args[1:], nil
 }
 
 func parse(f *flag.FlagSet, args []string) error {

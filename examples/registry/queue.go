@@ -21,10 +21,10 @@ import (
 // discard, pause and resume; by a server, or, where none runs, by itself.
 func jobsOf(ctx context.Context, args []string) error {
 	const verbs = "list, replay, discard, pause or resume"
-	if len(args) == 0 {
-		return errors.New("say what to do: " + verbs)
+	verb, args, err := verbOf("jobs", verbs, args)
+	if err != nil {
+		return err
 	}
-	verb, args := args[0], args[1:]
 	f, where := flags("jobs " + verb)
 	x := jobsCommand{w: os.Stdout}
 	switch verb {

@@ -125,10 +125,10 @@ func adopt(ctx context.Context, r *repository.Registry, store *storage) error {
 // repositories is the command: create, get, set, delete and list.
 func repositories(ctx context.Context, args []string) error {
 	const verbs = "create, get, set, delete or list"
-	if len(args) == 0 {
-		return errors.New("say what to do: " + verbs)
+	verb, args, err := verbOf("repository", verbs, args)
+	if err != nil {
+		return err
 	}
-	verb, args := args[0], args[1:]
 	f, where := flags("repository " + verb)
 	file := configFlag(f)
 	var settings *string
