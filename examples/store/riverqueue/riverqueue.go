@@ -274,7 +274,8 @@ func (q *Queue) Serves() []replication.Registry {
 // worker does jobs for River.
 type worker struct {
 	river.WorkerDefaults[args]
-	q *Queue
+	q      *Queue
+	failed sync.Map // why, by ID, from Work to NextRetry
 }
 
 // Work implements river.Worker.
@@ -295,12 +296,17 @@ func (w *worker) Work(ctx context.Context, job *river.Job[args]) error {
 	if !again {
 		return river.JobCancel(err)
 	}
+	if job.Attempt < job.MaxAttempts { // or nobody asks for the next
+		w.failed.Store(job.ID, err)
+	}
 	return err
 }
 
 // NextRetry implements river.Worker.
 func (w *worker) NextRetry(job *river.Job[args]) time.Time {
-	return time.Now().Add(w.q.o.Replicator.Wait(job.Attempt, nil))
+	why, _ := w.failed.LoadAndDelete(job.ID)
+	err, _ := why.(error)
+	return time.Now().Add(w.q.o.Replicator.Wait(job.Attempt, err))
 }
 
 // errLease: River leases by itself.

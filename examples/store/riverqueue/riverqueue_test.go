@@ -168,6 +168,26 @@ func TestAJobThatIsCutOffIsNoAttempt(t *testing.T) {
 	}
 }
 
+// TestTheNextAttemptIsNotBefore what a registry with a limit on requests has asked for.
+func TestTheNextAttemptIsNotBefore(t *testing.T) {
+	p, _, _ := newPair(t, t.TempDir(), func() error {
+		return &replication.TemporaryError{After: time.Hour, Err: replication.ErrUnavailable}
+	})
+	if _, err := p.push(t.Context(), "team/app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	p.serve(t)
+	began := time.Now()
+	var all []replication.Entry
+	p.until(t, time.Minute, func(map[replication.State]int) bool {
+		all, _ = p.entries(t, replication.EntryFilter{State: replication.StateWaiting})
+		return len(all) == 1 && all[0].Failure.Code != ""
+	})
+	if wait := all[0].Due.Sub(began); wait < 59*time.Minute {
+		t.Errorf("again after %v: %+v", wait, all[0])
+	}
+}
+
 // TestTheLastAttemptMayTakeTooLong: then the job is dead, and that is told.
 func TestTheLastAttemptMayTakeTooLong(t *testing.T) {
 	p, _, _ := newPair(t, t.TempDir(), nil)
