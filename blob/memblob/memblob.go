@@ -177,7 +177,8 @@ func (s *Store) Put(ctx context.Context, repo string, desc ocispec.Descriptor, r
 	return nil
 }
 
-// readAll grows what it returns by what arrives: hint is someone's word.
+// readAll grows what it returns by what arrives: hint is someone's word, who is
+// believed no more than eight times what has come.
 func readAll(ctx context.Context, r io.Reader, hint int64) ([]byte, error) {
 	const trusted = 64 << 10
 	size := int64(512)
@@ -190,9 +191,10 @@ func readAll(ctx context.Context, r io.Reader, hint int64) ([]byte, error) {
 			return nil, err
 		}
 		if len(b) == cap(b) {
-			size = 2 * int64(cap(b))
-			if hint >= int64(cap(b)) {
-				size = min(size-1, hint) + 1
+			have := int64(cap(b))
+			size = 2 * have
+			if hint >= have {
+				size = min(8*have, hint) + 1
 			}
 			b = append(make([]byte, 0, size), b...)
 		}
