@@ -147,6 +147,15 @@ func TestUpdatesDoNotLoseEachOther(t *testing.T) {
 	if _, err := r.Update(t.Context(), "b", nil); !errors.Is(err, repository.ErrNotFound) {
 		t.Error(err)
 	}
+	calls := 0
+	if _, err := r.Update(t.Context(), "a", func(*repository.Settings) error {
+		if calls++; calls > 1 {
+			return own
+		}
+		return repository.ErrConflict // who compares a version of its own says so
+	}); calls != 1 || !errors.Is(err, repository.ErrConflict) {
+		t.Errorf("a conflict that change has found: %v after %d calls", err, calls)
+	}
 }
 
 func TestDeleteKeepsRepositoriesWithContent(t *testing.T) {
