@@ -302,6 +302,29 @@ func TestAResultThatSomebodyListsStays(t *testing.T) {
 	}
 }
 
+func TestAResultThatHasATagStays(t *testing.T) {
+	w := newWorld(t)
+	desc, _ := w.push(image("1"))
+	first, err := w.runner.Scan(t.Context(), "app", desc.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.manifests.Apply(t.Context(), "app", manifest.Change{Tags: []manifest.TagMove{{Name: "audited", To: first.Digest}}}); err != nil {
+		t.Fatal(err)
+	}
+	w.now = noon.Add(48 * time.Hour)
+	second, err := w.runner.Scan(t.Context(), "app", desc.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tag, err := w.manifests.Resolve(t.Context(), "app", "audited"); err != nil || tag.Digest != first.Digest {
+		t.Errorf("the tag is at %q: %v", tag.Digest, err)
+	}
+	if last, err := w.runner.Result(t.Context(), "app", desc.Digest); err != nil || last.Digest != second.Digest {
+		t.Errorf("%+v, %v", last, err)
+	}
+}
+
 func TestOfRacingScansOneRuns(t *testing.T) {
 	w := newWorld(t)
 	for round := range 50 {
