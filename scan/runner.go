@@ -131,7 +131,9 @@ func (r *Runner) Pushed(ctx context.Context, e manifest.Event) ([]Result, error)
 			}
 		}
 		if err != nil && !isSkip(err) {
-			errs = append(errs, err)
+			if errs = append(errs, err); ctx.Err() != nil {
+				break // the others would say the same
+			}
 		}
 	}
 	return done, errors.Join(errs...)
@@ -169,7 +171,9 @@ func (r *Runner) Due(ctx context.Context, repo string) ([]Result, error) {
 			done = append(done, one)
 		}
 		if err != nil && !isSkip(err) {
-			errs = append(errs, err)
+			if errs = append(errs, err); ctx.Err() != nil {
+				break // the others would say the same
+			}
 		}
 	}
 	return done, errors.Join(errs...)

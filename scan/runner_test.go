@@ -405,6 +405,30 @@ func TestAnEndedScanLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestAnEndedContextEndsARun, with one error and not with one for each image.
+func TestAnEndedContextEndsARun(t *testing.T) {
+	w := newWorld(t)
+	w.always(scan.Continuous)
+	var all manifest.Event
+	for i := range 30 {
+		_, event := w.push(image(fmt.Sprint(i)))
+		all = manifest.Event{Repo: event.Repo, Change: manifest.Change{Put: append(all.Change.Put, event.Change.Put...)}}
+	}
+	for name, run := range map[string]func(context.Context) ([]scan.Result, error){
+		"Pushed": func(ctx context.Context) ([]scan.Result, error) { return w.runner.Pushed(ctx, all) },
+		"Due":    func(ctx context.Context) ([]scan.Result, error) { return w.runner.Due(ctx, "app") },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		w.scanner.Report = func(context.Context, string, ocispec.Descriptor) (scan.Report, error) {
+			cancel()
+			return scan.Report{}, nil
+		}
+		if done, err := run(ctx); done != nil || !errors.Is(err, context.Canceled) || strings.Count(err.Error(), context.Canceled.Error()) != 1 {
+			t.Errorf("%s: %v, %v", name, done, err)
+		}
+	}
+}
+
 func TestDueScansWhatIsOld(t *testing.T) {
 	w := newWorld(t)
 	first, _ := w.push(image("1"))
