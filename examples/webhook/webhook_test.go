@@ -177,6 +177,29 @@ func TestOneSignatureIsEnough(t *testing.T) {
 	}
 }
 
+// TestNoSecretSignsNothing: what an empty one has signed, anybody may have.
+func TestNoSecretSignsNothing(t *testing.T) {
+	for _, none := range [][]byte{nil, {}} {
+		h := http.Header{}
+		h.Set("Webhook-Id", "msg_1")
+		h.Set("Webhook-Timestamp", "1000")
+		h.Set("Webhook-Signature", sign(none, "msg_1", 1000, []byte("{}")))
+		if _, err := Verify(none, h, []byte("{}"), time.Unix(1000, 0), time.Minute); !errors.Is(err, ErrSignature) {
+			t.Errorf("Verify without a secret: %v", err)
+		}
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if s := r.Header.Get("Webhook-Signature"); s != "" {
+				t.Errorf("signed without a secret: %s", s)
+			}
+		}))
+		s := &Sender{URL: server.URL, Secret: none, Client: server.Client()}
+		if err := s.Send(t.Context(), event); err != nil {
+			t.Error(err)
+		}
+		server.Close()
+	}
+}
+
 func ExampleSender() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
