@@ -129,11 +129,16 @@ func (b *binaries) add(one binary) {
 	*b = slices.Insert(*b, at, one)
 }
 
-// remove drops a file, or all below a folder.
-func (b *binaries) remove(name string) {
+// removeFile drops a file, and leaves what is in a folder of that name.
+func (b *binaries) removeFile(name string) {
 	if at, found := b.find(name); found {
 		*b = slices.Delete(*b, at, at+1)
 	}
+}
+
+// remove drops a file, or all below a folder.
+func (b *binaries) remove(name string) {
+	b.removeFile(name)
 	below := strings.TrimSuffix(name, "/") + "/"
 	from, _ := b.find(below)
 	to := from
@@ -207,7 +212,10 @@ func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, c *contents
 			c.below.remove(dir)
 		case whiteout:
 			c.below.remove(path.Join(dir, removed))
-		case head.Typeflag != tar.TypeDir:
+		case head.Typeflag == tar.TypeDir: // takes the place of a file
+			c.below.removeFile(name)
+			c.layer.removeFile(name)
+		default:
 			c.below.remove(name)
 			c.layer.remove(name)
 			if head.Typeflag == tar.TypeReg && head.Mode&0o111 != 0 {

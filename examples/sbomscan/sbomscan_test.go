@@ -46,7 +46,11 @@ func pack(t *testing.T, files []string) []byte {
 	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
 	w := tar.NewWriter(z)
 	for i := 0; i < len(files); i += 2 {
-		err := w.WriteHeader(&tar.Header{Name: files[i], Size: int64(len(files[i+1])), Mode: 0o755, Typeflag: tar.TypeReg})
+		kind := byte(tar.TypeReg)
+		if strings.HasSuffix(files[i], "/") {
+			kind = tar.TypeDir
+		}
+		err := w.WriteHeader(&tar.Header{Name: files[i], Size: int64(len(files[i+1])), Mode: 0o755, Typeflag: kind})
 		if _, e := w.Write([]byte(files[i+1])); err != nil || e != nil {
 			t.Fatal(err, e)
 		}
@@ -127,7 +131,7 @@ func TestAnImageGetsAnSBOM(t *testing.T) {
 	s.Advise = nil
 
 	// What a later layer removes is not in the image.
-	for _, removed := range [][]string{{"bin/.wh.app", ""}, {".wh.bin", ""}, {"bin/.wh..wh..opq", ""}, {"bin/app", "text"}} {
+	for _, removed := range [][]string{{"bin/.wh.app", ""}, {".wh.bin", ""}, {"bin/.wh..wh..opq", ""}, {"bin/app", "text"}, {"bin/app/", ""}} {
 		dgst := image(t, h, ocispec.MediaTypeImageLayerGzip, []string{"bin/app", exe}, removed)
 		if r, err := runner.Scan(t.Context(), "app", dgst); err != nil || r.Status != scan.StatusFindingsUnavailable {
 			t.Fatalf("%+v, %v", r, err)
