@@ -210,6 +210,8 @@ func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, c *contents
 		switch removed, whiteout := strings.CutPrefix(base, ".wh."); {
 		case base == ".wh..wh..opq":
 			c.below.remove(dir)
+		case whiteout && strings.Trim(removed, ".") == "" && len(removed) <= 2: // "", "." and "..", which nothing unpacks
+			return &badLayer{"a whiteout names no file"}
 		case whiteout:
 			c.below.remove(path.Join(dir, removed))
 		case head.Typeflag == tar.TypeDir: // takes the place of a file

@@ -260,13 +260,15 @@ func TestWhatCannotBeReadHasNoSBOM(t *testing.T) {
 		s    sbomscan.Scanner
 		dgst digest.Digest
 	}{
-		"zstd":     {dgst: image(t, h, ocispec.MediaTypeImageLayerZstd, small)},
-		"no gzip":  {dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, nil)},
-		"no tar":   {dgst: image(t, h, ocispec.MediaTypeImageLayer, nil)},
-		"a bomb":   {s: sbomscan.Scanner{MaxSize: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
-		"foreign":  {dgst: push(t, h, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", []byte("elsewhere"))},
-		"too long": {s: sbomscan.Scanner{MaxSBOM: 1000}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
-		"too much": {s: sbomscan.Scanner{MaxFile: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
+		"zstd":                 {dgst: image(t, h, ocispec.MediaTypeImageLayerZstd, small)},
+		"no gzip":              {dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, nil)},
+		"no tar":               {dgst: image(t, h, ocispec.MediaTypeImageLayer, nil)},
+		"a bomb":               {s: sbomscan.Scanner{MaxSize: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
+		"foreign":              {dgst: push(t, h, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", []byte("elsewhere"))},
+		"whiteout of nothing":  {dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small, []string{"bin/.wh.", ""})},
+		"whiteout of a parent": {dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small, []string{"bin/.wh...", ""})},
+		"too long":             {s: sbomscan.Scanner{MaxSBOM: 1000}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
+		"too much":             {s: sbomscan.Scanner{MaxFile: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
 	} {
 		s := c.s
 		s.Blobs, s.Manifests = h.Blobs, h.Manifests
