@@ -158,7 +158,7 @@ func (s *Scanner) layer(ctx context.Context, repo string, desc ocispec.Descripto
 		return err
 	}
 	defer rc.Close()
-	verified := &faithful{r: blob.Verify(rc, desc)}
+	verified := &faithful{ctx: ctx, r: blob.Verify(rc, desc)}
 	content := bufio.NewReader(verified)
 	err = s.unpack(content, desc, c)
 	if verified.err == nil && err == nil {
@@ -167,13 +167,18 @@ func (s *Scanner) layer(ctx context.Context, repo string, desc ocispec.Descripto
 	return cmp.Or(verified.err, err)
 }
 
-// faithful keeps errors of the store apart from those of what it holds.
+// faithful keeps errors of the store, and of ctx, apart from those of what is read.
 type faithful struct {
+	ctx context.Context
 	r   io.Reader
 	err error
 }
 
 func (f *faithful) Read(p []byte) (int, error) {
+	if err := f.ctx.Err(); err != nil {
+		f.err = err
+		return 0, err
+	}
 	n, err := f.r.Read(p)
 	if err != nil && err != io.EOF {
 		f.err = err

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -250,6 +251,30 @@ func block(kind byte, name, content string) []byte {
 	copy(b[148:], fmt.Sprintf("%06o\x00", sum))
 	copy(b[512:], content)
 	return b
+}
+
+// ending cancels a context once a blob is open. Its readers do not look at it.
+type ending struct {
+	blob.Reader
+	cancel context.CancelFunc
+}
+
+func (e ending) Open(ctx context.Context, repo string, dgst digest.Digest, off, n int64) (io.ReadCloser, blob.Info, error) {
+	rc, info, err := e.Reader.Open(context.WithoutCancel(ctx), repo, dgst, off, n)
+	e.cancel()
+	return rc, info, err
+}
+
+// TestAScanEndsWithItsContext, also in the middle of a layer, which may unpack to much
+// more than it is long.
+func TestAScanEndsWithItsContext(t *testing.T) {
+	h := wharfage.NewMemory()
+	dgst := image(t, h, ocispec.MediaTypeImageLayerGzip, []string{"zeros", string(make([]byte, 1<<20))})
+	ctx, cancel := context.WithCancel(t.Context())
+	s := sbomscan.Scanner{Blobs: ending{h.Blobs, cancel}, Manifests: h.Manifests}
+	if r, err := s.Scan(ctx, "app", ocispec.Descriptor{Digest: dgst}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%+v, %v", r, err)
+	}
 }
 
 func TestWhatCannotBeReadHasNoSBOM(t *testing.T) {
