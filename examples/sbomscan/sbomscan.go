@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -285,6 +286,9 @@ func isBinary(magic []byte) bool {
 	return string(magic) == "\x7fELF" || string(magic[:2]) == "MZ" || slices.Contains([]string{"\xfe\xed\xfa\xce", "\xfe\xed\xfa\xcf", "\xce\xfa\xed\xfe", "\xcf\xfa\xed\xfe", "\xca\xfe\xba\xbe"}, string(magic))
 }
 
+// percent encodes a part of a package URL, where "+" stands for itself in none.
+func percent(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+
 // spdx writes an SPDX 2.3 document, which is the same for the same image.
 func spdx(image digest.Digest, modules []Module) ([]byte, error) {
 	type ref struct {
@@ -309,9 +313,9 @@ func spdx(image digest.Digest, modules []Module) ([]byte, error) {
 	packages, contains := []pkg{}, []relationship{}
 	for i, m := range modules {
 		id := fmt.Sprint("SPDXRef-", i)
-		purl := "pkg:golang/" + m.Path
+		purl := "pkg:golang/" + strings.ReplaceAll(percent(m.Path), "%2F", "/")
 		if m.Version != "" {
-			purl += "@" + m.Version
+			purl += "@" + percent(m.Version)
 		}
 		packages = append(packages, pkg{id, m.Path, m.Version, "NOASSERTION", false, "build information of " + m.In, []ref{{"PACKAGE-MANAGER", "purl", purl}}})
 		contains = append(contains, relationship{"SPDXRef-DOCUMENT", "DESCRIBES", id})

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -164,6 +165,10 @@ func TestWhiteoutsAreForLayersBelow(t *testing.T) {
 	}
 }
 
+// purl is a package URL of a Go module: what is no letter, digit or . _ - ~ in a name or
+// a version is percent-encoded.
+var purl = regexp.MustCompile(`^pkg:golang(/[\w.~%-]+)+(@[\w.~%-]+)?$`)
+
 func sbom(t *testing.T, h *wharfage.Handler, image digest.Digest) (names []string) {
 	t.Helper()
 	found, _, err := wharfage.Page(h.Images().ImageReferrers(t.Context(), "app", image, wharfage.ReferrerFilter{ArtifactTypes: []string{sbomscan.ArtifactType}}, ""), 10)
@@ -182,12 +187,20 @@ func sbom(t *testing.T, h *wharfage.Handler, image digest.Digest) (names []strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	var doc struct{ Packages []struct{ Name string } }
+	var doc struct {
+		Packages []struct {
+			Name         string
+			ExternalRefs []struct{ ReferenceLocator string }
+		}
+	}
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range doc.Packages {
 		names = append(names, p.Name)
+		if len(p.ExternalRefs) != 1 || !purl.MatchString(p.ExternalRefs[0].ReferenceLocator) {
+			t.Errorf("%s has the package URLs %v", p.Name, p.ExternalRefs)
+		}
 	}
 	return names
 }
