@@ -136,10 +136,19 @@ func (s *Sender) attempt(ctx context.Context, id string, body []byte) (asked tim
 	if resp.StatusCode/100 == 2 {
 		return 0, nil
 	}
-	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 && seconds < 1<<20 {
-		asked = time.Duration(seconds) * time.Second
+	return retryAfter(resp.Header.Get("Retry-After"), time.Now()), &StatusError{resp.StatusCode}
+}
+
+// retryAfter reads seconds, or a date (RFC 9110 section 10.2.3). What is neither asks
+// for nothing.
+func retryAfter(v string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(v, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(seconds) * time.Second
 	}
-	return asked, &StatusError{resp.StatusCode}
+	if at, err := http.ParseTime(v); err == nil {
+		return at.Sub(now)
+	}
+	return 0
 }
 
 func sign(secret []byte, id string, at int64, body []byte) string {
