@@ -173,7 +173,7 @@ func (s *Images) below(ctx context.Context, repo string, recs []manifest.Record,
 		var level []digest.Digest
 		for _, rec := range recs {
 			for _, child := range rec.Manifests {
-				if _, known := sizes.nodes[child]; !known && !asked[child] {
+				if _, known := sizes.nodes[child]; !known && !asked[child] && canBeStored(child) {
 					asked[child] = true
 					level = append(level, child)
 				}
@@ -208,6 +208,10 @@ func (s *Images) below(ctx context.Context, repo string, recs []manifest.Record,
 	}
 	return nil
 }
+
+// canBeStored tells whether a store may be asked for a manifest: an index names what it
+// likes.
+func canBeStored(d digest.Digest) bool { return manifest.CheckContentDigest(string(d)) == nil }
 
 // scans reads the last results of scans out of all manifests.
 func (s *Images) scans(ctx context.Context, repo string) (map[digest.Digest]*scan.Result, error) {
@@ -321,7 +325,7 @@ func (s *Images) find(ctx context.Context, repo string, ids []ImageID) ([]ImageD
 
 // read gets a manifest, and what is below it, into sizes.
 func (s *Images) read(ctx context.Context, repo string, root digest.Digest, sizes *sizes) (rec manifest.Record, err error) {
-	if err := manifest.CheckContentDigest(string(root)); err != nil {
+	if !canBeStored(root) {
 		return rec, manifest.ErrNotFound
 	}
 	queue, asked := []digest.Digest{root}, map[digest.Digest]bool{root: true}
@@ -350,7 +354,7 @@ func (s *Images) read(ctx context.Context, repo string, root digest.Digest, size
 		}
 		sizes.add(&below)
 		for _, child := range below.Manifests {
-			if !asked[child] && len(queue) < manifest.DefaultWalkLimit {
+			if !asked[child] && canBeStored(child) && len(queue) < manifest.DefaultWalkLimit {
 				asked[child] = true
 				queue = append(queue, child)
 			}

@@ -96,7 +96,8 @@ type Handler struct {
 	Limits Limits
 
 	// OnCommit is told of each committed Change of manifests and tags, on the
-	// goroutine of the request, which waits for it.
+	// goroutine of the request, which waits for it. Its ctx does not end when the
+	// client goes away, since the Change stays.
 	OnCommit func(ctx context.Context, e manifest.Event)
 
 	// OnPull is told of each manifest that is got, by its digest, also if the answer
@@ -296,7 +297,7 @@ func (h *Handler) cause(r *http.Request) (manifest.Cause, []string) {
 
 func (h *Handler) committed(ctx context.Context, e manifest.Event) {
 	if h.OnCommit != nil {
-		h.OnCommit(ctx, e)
+		h.OnCommit(context.WithoutCancel(ctx), e)
 	}
 }
 

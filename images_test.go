@@ -516,3 +516,56 @@ func TestAPageReadsManyRecordsInOneStep(t *testing.T) {
 		}
 	}
 }
+
+// computable fails a test that asks it for a digest that no store can hold.
+type computable struct {
+	*memmanifest.Store
+	t *testing.T
+}
+
+func (s computable) look(dgsts ...digest.Digest) {
+	for _, d := range dgsts {
+		if err := manifest.CheckContentDigest(string(d)); err != nil {
+			s.t.Errorf("asked for %s: %v", d, err)
+		}
+	}
+}
+
+func (s computable) Get(ctx context.Context, repo string, d digest.Digest) (manifest.Record, error) {
+	s.look(d)
+	return s.Store.Get(ctx, repo, d)
+}
+
+func (s computable) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]ocispec.Descriptor, error) {
+	s.look(dgsts...)
+	return s.Store.Stat(ctx, repo, dgsts)
+}
+
+func (s computable) Describe(ctx context.Context, repo string, dgsts []digest.Digest) ([]manifest.Record, error) {
+	s.look(dgsts...)
+	return s.Store.Describe(ctx, repo, dgsts)
+}
+
+func TestStoresAreNotAskedForChildrenThatNoneHolds(t *testing.T) {
+	h := NewMemory()
+	h.Manifests = computable{h.Manifests.(*memmanifest.Store), t}
+	h.Pusher.Sparse = true
+	child := ocispec.Descriptor{MediaType: manifest.MediaTypeImage, Digest: digest.Digest("blake3:" + digest.FromString("child").Encoded()), Size: 2}
+	raw, desc, err := manifest.IndexDraft{Manifests: []ocispec.Descriptor{child}}.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, h).put("app/manifests/v1", raw, 201, "")
+	images := h.Images()
+	listed, _, err := Page(images.Describe(t.Context(), "app", ImageFilter{}, ""), 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := images.Find(t.Context(), "app", ImageID{Digest: desc.Digest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(listed) != 1 || len(found) != 1 || !listed[0].Incomplete || !found[0].Incomplete {
+		t.Errorf("listed %+v, found %+v", listed, found)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"unicode"
 )
 
 // ErrLocation is a Location that no careful client follows.
@@ -15,14 +16,15 @@ var ErrLocation = errors.New("invalid Location")
 // read differently, with a backslash, a control character, white space or user
 // information, matches [ErrLocation].
 func ResolveLocation(request *url.URL, location string) (to *url.URL, sameOrigin bool, err error) {
-	if strings.ContainsFunc(location, func(c rune) bool { return c <= ' ' || c == '\\' || c == 0x7f }) {
+	if strings.ContainsFunc(location, func(c rune) bool { return unicode.IsSpace(c) || unicode.IsControl(c) || c == '\\' }) {
 		return nil, false, ErrLocation
 	}
-	to, err = request.Parse(location)
-	if err != nil || to.User != nil || to.Host == "" {
+	ref, err := url.Parse(location)
+	if err != nil || ref.User != nil { // the request may have its own
 		return nil, false, ErrLocation
 	}
-	if to.Scheme != "http" && to.Scheme != "https" {
+	to = request.ResolveReference(ref)
+	if to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {
 		return nil, false, ErrLocation
 	}
 	return to, to.Scheme == request.Scheme && strings.EqualFold(to.Hostname(), request.Hostname()) && port(to) == port(request), nil

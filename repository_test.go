@@ -354,3 +354,40 @@ func TestACopyMakesRepositoriesByItsOwnTemplates(t *testing.T) {
 		}
 	}
 }
+
+// leaving ends the context of a request once its change is committed.
+type leaving struct {
+	*memmanifest.Store
+	leave context.CancelFunc
+}
+
+func (s *leaving) Apply(ctx context.Context, repo string, c manifest.Change) error {
+	err := s.Store.Apply(ctx, repo, c)
+	s.leave()
+	return err
+}
+
+// What is committed is told, with a context that can still be used, though the client has gone.
+func TestOnCommitOutlivesTheClient(t *testing.T) {
+	h := NewMemory()
+	store := &leaving{Store: h.Manifests.(*memmanifest.Store)}
+	h.Manifests = store
+	type key struct{}
+	told := 0
+	h.OnCommit = func(ctx context.Context, _ manifest.Event) {
+		if told++; ctx.Err() != nil || ctx.Value(key{}) != "value" {
+			t.Errorf("OnCommit was told with a context that is %v and has %v", ctx.Err(), ctx.Value(key{}))
+		}
+	}
+	raw, _ := index(t, "1")
+	for _, method := range []string{"PUT", "DELETE"} {
+		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
+		store.leave = cancel
+		r := httptest.NewRequestWithContext(ctx, method, "/v2/app/manifests/v1", strings.NewReader(string(raw)))
+		r.Header.Set("Content-Type", manifest.MediaTypeIndex)
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	if told != 2 {
+		t.Errorf("told of %d changes", told)
+	}
+}

@@ -215,10 +215,19 @@ func TestResolveLocation(t *testing.T) {
 		"https:\\\\evil.test\\x":      {"", false},
 		"/\t/evil.test":               {"", false},
 		"https://r.example\x00.evil/": {"", false},
+		"https://r.example\u0085/x":   {"", false},
+		"/x\u00a0y":                   {"", false},
 	} {
 		to, same, err := ResolveLocation(request, location)
 		if (err == nil) != (want.to != "") || err == nil && to.String() != want.to || same != want.same {
 			t.Errorf("%q: %v %v %v", location, to, same, err)
+		}
+	}
+	request.User = url.UserPassword("a", "b") // which is not the Location's
+	for location, want := range map[string]string{"x": "https://a:b@r.example:443/v2/a/blobs/uploads/x", "https://r.example/x": "https://r.example/x", "//c@r.example/x": ""} {
+		to, same, err := ResolveLocation(request, location)
+		if (err == nil) != (want != "") || err == nil && (to.String() != want || !same) {
+			t.Errorf("%q, asked with user information: %v %v %v", location, to, same, err)
 		}
 	}
 }

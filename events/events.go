@@ -158,13 +158,15 @@ func (o Origin) New(at time.Time, d Detail) Event { return o.event("", 0, at, d)
 // Events returns what a committed change tells, in the order in which a change
 // applies: a push for each tag that came to name a manifest, or for a manifest that
 // was put without one; a deletion for each tag that went, alone or with its
-// manifest; each move to the archive or back. c may come from an outbox, or have no
-// Position.
+// manifest; each move to the archive or back that the change asks for. c may come from an
+// outbox, or have no Position.
 //
 // Tags that went with a manifest are told as far as the change names them, in Tags or
 // in Unchanged: [manifest.Deleter] and the runs of policies do. A push of what was
 // there already with its tag tells nothing, if [manifest.Pusher].MoveTag was set;
-// one without a tag cannot be told from the first.
+// one without a tag cannot be told from the first. That a push has brought an image back
+// from the archive no change tells: it is a push like others, and nothing if the tag was
+// there.
 func (o Origin) Events(c manifest.Committed) []Event {
 	var out []Event
 	for _, d := range details(c.Event) {

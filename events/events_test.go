@@ -183,6 +183,28 @@ func TestAChangeTellsWhatItDid(t *testing.T) {
 	}
 }
 
+// TestTimesAreUTC, in each member of an event, whatever the clock's zone.
+func TestTimesAreUTC(t *testing.T) {
+	c := manifest.Committed{Event: manifest.Event{Repo: "r", Change: manifest.Change{Classes: []manifest.ClassMove{{Digest: "sha256:aa"}}, At: day.In(time.FixedZone("", 3600))}}}
+	for _, e := range origin.Events(c) {
+		cloud, err := e.CloudEvent()
+		if err != nil {
+			t.Fatal(err)
+		}
+		bridge, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(cloud)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := day.Format(time.RFC3339); strings.Count(string(bridge), at) != 2 || strings.Count(string(text), at) != 2 {
+			t.Errorf("%s\n%s", bridge, text)
+		}
+	}
+}
+
 func TestCloudEventsOfOtherDetails(t *testing.T) {
 	for _, d := range []Detail{Replication{Repository: "r", Tag: "v1"}, PullThroughCache{Repository: "r", Tag: "v1"}, Scan{Repository: "r", Digest: "sha256:aa"}, ScanFrequency{}} {
 		e := origin.New(day, d)

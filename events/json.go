@@ -116,7 +116,7 @@ func (e Event) detail() (detail any, repo string, err error) {
 		if d.Class == manifest.Archive {
 			class = "ARCHIVE"
 		}
-		return storageDetail{"UPDATE_STORAGE_CLASS", class, d.Digest, d.Repository, result(d.Result), d.MediaType, d.ArtifactType, d.ActivatedAt}, "", nil
+		return storageDetail{"UPDATE_STORAGE_CLASS", class, d.Digest, d.Repository, result(d.Result), d.MediaType, d.ArtifactType, d.ActivatedAt.UTC()}, "", nil
 	case Replication:
 		return replicationDetail{result(d.Result), d.Repository, d.Digest, d.SourceAccount, "REPLICATE", d.SourceRegion, d.Tag}, d.Repository, nil
 	case PullThroughCache:

@@ -124,13 +124,13 @@ func (r *Registry) Update(ctx context.Context, name string, change func(*Setting
 		if err == nil && next.Encryption != old.Encryption {
 			err = &InvalidError{Field: "encryptionConfiguration", Detail: "is fixed at creation"}
 		}
-		if err == nil {
-			err = r.Store.Replace(ctx, old, &next)
+		if err != nil { // also an ErrConflict of change
+			return Repository{}, fail("update", name, err)
 		}
-		if err == nil {
+		switch err = r.Store.Replace(ctx, old, &next); {
+		case err == nil:
 			return next, nil
-		}
-		if !errors.Is(err, ErrConflict) {
+		case !errors.Is(err, ErrConflict):
 			return Repository{}, fail("update", name, err)
 		}
 	}

@@ -36,6 +36,16 @@ func TestSettingsAreCheckedWhenTheyAreSet(t *testing.T) {
 		"51 labels":               {repository.Settings{ResourceTags: slices.Repeat([]repository.ResourceTag{{Key: "k"}}, 51)}, "resourceTags"},
 		"a label twice":           {repository.Settings{ResourceTags: slices.Repeat([]repository.ResourceTag{{Key: "k"}}, 2)}, "resourceTags[1].Key"},
 		"a label without its key": {repository.Settings{ResourceTags: []repository.ResourceTag{{Value: "v"}}}, "resourceTags[0].Key"},
+
+		// A store that keeps JSON would keep another text.
+		"a policy not of UTF-8":    {repository.Settings{LifecyclePolicy: strings.Replace(policy, `"rulePriority"`, "\"description\":\"\xff\",\"rulePriority\"", 1)}, "lifecyclePolicy"},
+		"an access policy neither": {repository.Settings{RepositoryPolicy: "\xff"}, "repositoryPolicy"},
+		"an encryption neither":    {repository.Settings{Encryption: repository.Encryption{Type: "\xff"}}, "encryptionConfiguration"},
+		"a key neither":            {repository.Settings{Encryption: repository.Encryption{Type: "KMS", KMSKey: "\xff"}}, "encryptionConfiguration"},
+		"a label neither":          {repository.Settings{ResourceTags: []repository.ResourceTag{{Key: "\xff"}}}, "resourceTags[0].Key"},
+		"its value neither":        {repository.Settings{ResourceTags: []repository.ResourceTag{{Key: "k", Value: "\xff"}}}, "resourceTags[0].Value"},
+		"a custom name neither":    {repository.Settings{Custom: map[string]string{"\xff": ""}}, "custom"},
+		"a custom value neither":   {repository.Settings{Custom: map[string]string{"k": "\xff"}}, "custom"},
 	} {
 		r := &repository.Registry{Store: new(memrepository.Store)}
 		_, err := r.Create(t.Context(), "a", c.s)
@@ -146,6 +156,15 @@ func TestUpdatesDoNotLoseEachOther(t *testing.T) {
 	}
 	if _, err := r.Update(t.Context(), "b", nil); !errors.Is(err, repository.ErrNotFound) {
 		t.Error(err)
+	}
+	calls := 0
+	if _, err := r.Update(t.Context(), "a", func(*repository.Settings) error {
+		if calls++; calls > 1 {
+			return own
+		}
+		return repository.ErrConflict // who compares a version of its own says so
+	}); calls != 1 || !errors.Is(err, repository.ErrConflict) {
+		t.Errorf("a conflict that change has found: %v after %d calls", err, calls)
 	}
 }
 

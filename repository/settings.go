@@ -99,7 +99,27 @@ func (s *Settings) Check() error {
 	if s.Encryption.KMSKey != "" && (s.Encryption.Type == "" || s.Encryption.Type == "AES256") {
 		return &InvalidError{Field: "encryptionConfiguration", Detail: "has a kmsKey, and an encryptionType that takes none"}
 	}
-	return checkResourceTags(s.ResourceTags)
+	if err := checkResourceTags(s.ResourceTags); err != nil {
+		return err
+	}
+	return s.checkTexts()
+}
+
+// checkTexts refuses what JSON cannot hold, since stores may keep that.
+func (s *Settings) checkTexts() error {
+	texts := [][2]string{{"repositoryPolicy", s.RepositoryPolicy}, {"encryptionConfiguration", s.Encryption.Type}, {"encryptionConfiguration", s.Encryption.KMSKey}}
+	for i, t := range s.ResourceTags {
+		texts = append(texts, [2]string{fmt.Sprintf("resourceTags[%d].Key", i), t.Key}, [2]string{fmt.Sprintf("resourceTags[%d].Value", i), t.Value})
+	}
+	for k, v := range s.Custom {
+		texts = append(texts, [2]string{"custom", k}, [2]string{"custom", v})
+	}
+	for _, t := range texts {
+		if !utf8.ValidString(t[1]) {
+			return &InvalidError{Field: t[0], Detail: "is to be UTF-8"}
+		}
+	}
+	return nil
 }
 
 // Mutability returns what says which tags may move.

@@ -9,8 +9,9 @@
 // travels with the image, shows up for every OCI client and needs no store of
 // its own. Its status and its counts are annotations, so that a listing has them
 // without a read; its findings are its layer. An image has one result, which the
-// next one replaces in the same step. A scan that failed leaves it, and has a result
-// of its own beside it until the next one.
+// next one replaces in the same step, but for one that has a tag or is listed by an
+// index: that stays, and the last one counts. A scan that failed leaves it, and has a
+// result of its own beside it until the next one.
 //
 // # Trust
 //

@@ -131,7 +131,9 @@ func (r *Runner) Pushed(ctx context.Context, e manifest.Event) ([]Result, error)
 			}
 		}
 		if err != nil && !isSkip(err) {
-			errs = append(errs, err)
+			if errs = append(errs, err); ctx.Err() != nil {
+				break // the others would say the same
+			}
 		}
 	}
 	return done, errors.Join(errs...)
@@ -169,7 +171,9 @@ func (r *Runner) Due(ctx context.Context, repo string) ([]Result, error) {
 			done = append(done, one)
 		}
 		if err != nil && !isSkip(err) {
-			errs = append(errs, err)
+			if errs = append(errs, err); ctx.Err() != nil {
+				break // the others would say the same
+			}
 		}
 	}
 	return done, errors.Join(errs...)
@@ -328,7 +332,7 @@ func (r *Runner) keep(ctx context.Context, result *Result, report *Report, image
 			change.Put = append(change.Put, a.record)
 		}
 	}
-	listed := map[digest.Digest]bool{} // by an index of somebody's, so that they stay
+	named := map[digest.Digest]bool{} // by a tag or an index of somebody's, so that they stay
 	for race := 0; ; race++ {
 		_, old, err := r.results(ctx, result.Repo, image.Digest)
 		if err != nil {
@@ -338,8 +342,8 @@ func (r *Runner) keep(ctx context.Context, result *Result, report *Report, image
 		for _, desc := range old {
 			again := slices.ContainsFunc(change.Put, func(rec manifest.Record) bool { return rec.Desc.Digest == desc.Digest })
 			failed := desc.Annotations[annotationStatus] == string(StatusFailed)
-			if !again && !listed[desc.Digest] && (failed || result.Status != StatusFailed) {
-				change.Delete = append(change.Delete, manifest.Removal{Digest: desc.Digest, IfUnlisted: true})
+			if !again && !named[desc.Digest] && (failed || result.Status != StatusFailed) {
+				change.Delete = append(change.Delete, manifest.Removal{Digest: desc.Digest, IfUntagged: true, IfUnlisted: true})
 				change.Known = append(change.Known, manifest.Record{Desc: desc, Subject: image.Digest})
 			}
 		}
@@ -352,7 +356,7 @@ func (r *Runner) keep(ctx context.Context, result *Result, report *Report, image
 			return err
 		}
 		if isConflict {
-			listed[conflict.Digest] = true
+			named[conflict.Digest] = true
 		}
 	}
 	if r.OnCommit != nil {

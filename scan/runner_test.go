@@ -302,6 +302,29 @@ func TestAResultThatSomebodyListsStays(t *testing.T) {
 	}
 }
 
+func TestAResultThatHasATagStays(t *testing.T) {
+	w := newWorld(t)
+	desc, _ := w.push(image("1"))
+	first, err := w.runner.Scan(t.Context(), "app", desc.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.manifests.Apply(t.Context(), "app", manifest.Change{Tags: []manifest.TagMove{{Name: "audited", To: first.Digest}}}); err != nil {
+		t.Fatal(err)
+	}
+	w.now = noon.Add(48 * time.Hour)
+	second, err := w.runner.Scan(t.Context(), "app", desc.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tag, err := w.manifests.Resolve(t.Context(), "app", "audited"); err != nil || tag.Digest != first.Digest {
+		t.Errorf("the tag is at %q: %v", tag.Digest, err)
+	}
+	if last, err := w.runner.Result(t.Context(), "app", desc.Digest); err != nil || last.Digest != second.Digest {
+		t.Errorf("%+v, %v", last, err)
+	}
+}
+
 func TestOfRacingScansOneRuns(t *testing.T) {
 	w := newWorld(t)
 	for round := range 50 {
@@ -379,6 +402,30 @@ func TestAnEndedScanLeavesNothing(t *testing.T) {
 	}
 	if _, err := w.runner.Scan(ctx, "app", desc.Digest); !errors.Is(err, context.Canceled) || w.referrers(desc.Digest) != nil {
 		t.Errorf("%v: %v", err, w.referrers(desc.Digest))
+	}
+}
+
+// TestAnEndedContextEndsARun, with one error and not with one for each image.
+func TestAnEndedContextEndsARun(t *testing.T) {
+	w := newWorld(t)
+	w.always(scan.Continuous)
+	var all manifest.Event
+	for i := range 30 {
+		_, event := w.push(image(fmt.Sprint(i)))
+		all = manifest.Event{Repo: event.Repo, Change: manifest.Change{Put: append(all.Change.Put, event.Change.Put...)}}
+	}
+	for name, run := range map[string]func(context.Context) ([]scan.Result, error){
+		"Pushed": func(ctx context.Context) ([]scan.Result, error) { return w.runner.Pushed(ctx, all) },
+		"Due":    func(ctx context.Context) ([]scan.Result, error) { return w.runner.Due(ctx, "app") },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		w.scanner.Report = func(context.Context, string, ocispec.Descriptor) (scan.Report, error) {
+			cancel()
+			return scan.Report{}, nil
+		}
+		if done, err := run(ctx); done != nil || !errors.Is(err, context.Canceled) || strings.Count(err.Error(), context.Canceled.Error()) != 1 {
+			t.Errorf("%s: %v, %v", name, done, err)
+		}
 	}
 }
 

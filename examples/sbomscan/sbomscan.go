@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -129,11 +130,16 @@ func (b *binaries) add(one binary) {
 	*b = slices.Insert(*b, at, one)
 }
 
-// remove drops a file, or all below a folder.
-func (b *binaries) remove(name string) {
+// removeFile drops a file, and leaves what is in a folder of that name.
+func (b *binaries) removeFile(name string) {
 	if at, found := b.find(name); found {
 		*b = slices.Delete(*b, at, at+1)
 	}
+}
+
+// remove drops a file, or all below a folder.
+func (b *binaries) remove(name string) {
+	b.removeFile(name)
 	below := strings.TrimSuffix(name, "/") + "/"
 	from, _ := b.find(below)
 	to := from
@@ -153,7 +159,7 @@ func (s *Scanner) layer(ctx context.Context, repo string, desc ocispec.Descripto
 		return err
 	}
 	defer rc.Close()
-	verified := &faithful{r: blob.Verify(rc, desc)}
+	verified := &faithful{ctx: ctx, r: blob.Verify(rc, desc)}
 	content := bufio.NewReader(verified)
 	err = s.unpack(content, desc, c)
 	if verified.err == nil && err == nil {
@@ -162,13 +168,18 @@ func (s *Scanner) layer(ctx context.Context, repo string, desc ocispec.Descripto
 	return cmp.Or(verified.err, err)
 }
 
-// faithful keeps errors of the store apart from those of what it holds.
+// faithful keeps errors of the store, and of ctx, apart from those of what is read.
 type faithful struct {
+	ctx context.Context
 	r   io.Reader
 	err error
 }
 
 func (f *faithful) Read(p []byte) (int, error) {
+	if err := f.ctx.Err(); err != nil {
+		f.err = err
+		return 0, err
+	}
 	n, err := f.r.Read(p)
 	if err != nil && err != io.EOF {
 		f.err = err
@@ -205,9 +216,14 @@ func (s *Scanner) unpack(content io.Reader, desc ocispec.Descriptor, c *contents
 		switch removed, whiteout := strings.CutPrefix(base, ".wh."); {
 		case base == ".wh..wh..opq":
 			c.below.remove(dir)
+		case whiteout && strings.Trim(removed, ".") == "" && len(removed) <= 2: // "", "." and "..", which nothing unpacks
+			return &badLayer{"a whiteout names no file"}
 		case whiteout:
 			c.below.remove(path.Join(dir, removed))
-		case head.Typeflag != tar.TypeDir:
+		case head.Typeflag == tar.TypeDir: // takes the place of a file
+			c.below.removeFile(name)
+			c.layer.removeFile(name)
+		default:
 			c.below.remove(name)
 			c.layer.remove(name)
 			if head.Typeflag == tar.TypeReg && head.Mode&0o111 != 0 {
@@ -270,6 +286,9 @@ func isBinary(magic []byte) bool {
 	return string(magic) == "\x7fELF" || string(magic[:2]) == "MZ" || slices.Contains([]string{"\xfe\xed\xfa\xce", "\xfe\xed\xfa\xcf", "\xce\xfa\xed\xfe", "\xcf\xfa\xed\xfe", "\xca\xfe\xba\xbe"}, string(magic))
 }
 
+// percent encodes a part of a package URL, where "+" stands for itself in none.
+func percent(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+
 // spdx writes an SPDX 2.3 document, which is the same for the same image.
 func spdx(image digest.Digest, modules []Module) ([]byte, error) {
 	type ref struct {
@@ -294,9 +313,9 @@ func spdx(image digest.Digest, modules []Module) ([]byte, error) {
 	packages, contains := []pkg{}, []relationship{}
 	for i, m := range modules {
 		id := fmt.Sprint("SPDXRef-", i)
-		purl := "pkg:golang/" + m.Path
+		purl := "pkg:golang/" + strings.ReplaceAll(percent(m.Path), "%2F", "/")
 		if m.Version != "" {
-			purl += "@" + m.Version
+			purl += "@" + percent(m.Version)
 		}
 		packages = append(packages, pkg{id, m.Path, m.Version, "NOASSERTION", false, "build information of " + m.In, []ref{{"PACKAGE-MANAGER", "purl", purl}}})
 		contains = append(contains, relationship{"SPDXRef-DOCUMENT", "DESCRIBES", id})

@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -46,7 +48,11 @@ func pack(t *testing.T, files []string) []byte {
 	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
 	w := tar.NewWriter(z)
 	for i := 0; i < len(files); i += 2 {
-		err := w.WriteHeader(&tar.Header{Name: files[i], Size: int64(len(files[i+1])), Mode: 0o755, Typeflag: tar.TypeReg})
+		kind := byte(tar.TypeReg)
+		if strings.HasSuffix(files[i], "/") {
+			kind = tar.TypeDir
+		}
+		err := w.WriteHeader(&tar.Header{Name: files[i], Size: int64(len(files[i+1])), Mode: 0o755, Typeflag: kind})
 		if _, e := w.Write([]byte(files[i+1])); err != nil || e != nil {
 			t.Fatal(err, e)
 		}
@@ -127,7 +133,7 @@ func TestAnImageGetsAnSBOM(t *testing.T) {
 	s.Advise = nil
 
 	// What a later layer removes is not in the image.
-	for _, removed := range [][]string{{"bin/.wh.app", ""}, {".wh.bin", ""}, {"bin/.wh..wh..opq", ""}, {"bin/app", "text"}} {
+	for _, removed := range [][]string{{"bin/.wh.app", ""}, {".wh.bin", ""}, {"bin/.wh..wh..opq", ""}, {"bin/app", "text"}, {"bin/app/", ""}} {
 		dgst := image(t, h, ocispec.MediaTypeImageLayerGzip, []string{"bin/app", exe}, removed)
 		if r, err := runner.Scan(t.Context(), "app", dgst); err != nil || r.Status != scan.StatusFindingsUnavailable {
 			t.Fatalf("%+v, %v", r, err)
@@ -159,6 +165,10 @@ func TestWhiteoutsAreForLayersBelow(t *testing.T) {
 	}
 }
 
+// purl is a package URL of a Go module: what is no letter, digit or . _ - ~ in a name or
+// a version is percent-encoded.
+var purl = regexp.MustCompile(`^pkg:golang(/[\w.~%-]+)+(@[\w.~%-]+)?$`)
+
 func sbom(t *testing.T, h *wharfage.Handler, image digest.Digest) (names []string) {
 	t.Helper()
 	found, _, err := wharfage.Page(h.Images().ImageReferrers(t.Context(), "app", image, wharfage.ReferrerFilter{ArtifactTypes: []string{sbomscan.ArtifactType}}, ""), 10)
@@ -177,12 +187,20 @@ func sbom(t *testing.T, h *wharfage.Handler, image digest.Digest) (names []strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	var doc struct{ Packages []struct{ Name string } }
+	var doc struct {
+		Packages []struct {
+			Name         string
+			ExternalRefs []struct{ ReferenceLocator string }
+		}
+	}
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range doc.Packages {
 		names = append(names, p.Name)
+		if len(p.ExternalRefs) != 1 || !purl.MatchString(p.ExternalRefs[0].ReferenceLocator) {
+			t.Errorf("%s has the package URLs %v", p.Name, p.ExternalRefs)
+		}
 	}
 	return names
 }
@@ -248,6 +266,30 @@ func block(kind byte, name, content string) []byte {
 	return b
 }
 
+// ending cancels a context once a blob is open. Its readers do not look at it.
+type ending struct {
+	blob.Reader
+	cancel context.CancelFunc
+}
+
+func (e ending) Open(ctx context.Context, repo string, dgst digest.Digest, off, n int64) (io.ReadCloser, blob.Info, error) {
+	rc, info, err := e.Reader.Open(context.WithoutCancel(ctx), repo, dgst, off, n)
+	e.cancel()
+	return rc, info, err
+}
+
+// TestAScanEndsWithItsContext, also in the middle of a layer, which may unpack to much
+// more than it is long.
+func TestAScanEndsWithItsContext(t *testing.T) {
+	h := wharfage.NewMemory()
+	dgst := image(t, h, ocispec.MediaTypeImageLayerGzip, []string{"zeros", string(make([]byte, 1<<20))})
+	ctx, cancel := context.WithCancel(t.Context())
+	s := sbomscan.Scanner{Blobs: ending{h.Blobs, cancel}, Manifests: h.Manifests}
+	if r, err := s.Scan(ctx, "app", ocispec.Descriptor{Digest: dgst}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 func TestWhatCannotBeReadHasNoSBOM(t *testing.T) {
 	h := wharfage.NewMemory()
 	exe := binary(t)
@@ -256,13 +298,15 @@ func TestWhatCannotBeReadHasNoSBOM(t *testing.T) {
 		s    sbomscan.Scanner
 		dgst digest.Digest
 	}{
-		"zstd":     {dgst: image(t, h, ocispec.MediaTypeImageLayerZstd, small)},
-		"no gzip":  {dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, nil)},
-		"no tar":   {dgst: image(t, h, ocispec.MediaTypeImageLayer, nil)},
-		"a bomb":   {s: sbomscan.Scanner{MaxSize: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
-		"foreign":  {dgst: push(t, h, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", []byte("elsewhere"))},
-		"too long": {s: sbomscan.Scanner{MaxSBOM: 1000}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
-		"too much": {s: sbomscan.Scanner{MaxFile: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
+		"zstd":                 {dgst: image(t, h, ocispec.MediaTypeImageLayerZstd, small)},
+		"no gzip":              {dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, nil)},
+		"no tar":               {dgst: image(t, h, ocispec.MediaTypeImageLayer, nil)},
+		"a bomb":               {s: sbomscan.Scanner{MaxSize: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
+		"foreign":              {dgst: push(t, h, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", []byte("elsewhere"))},
+		"whiteout of nothing":  {dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small, []string{"bin/.wh.", ""})},
+		"whiteout of a parent": {dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small, []string{"bin/.wh...", ""})},
+		"too long":             {s: sbomscan.Scanner{MaxSBOM: 1000}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
+		"too much":             {s: sbomscan.Scanner{MaxFile: 4096}, dgst: image(t, h, ocispec.MediaTypeImageLayerGzip, small)},
 	} {
 		s := c.s
 		s.Blobs, s.Manifests = h.Blobs, h.Manifests

@@ -30,7 +30,7 @@ import (
 // many goroutines at once.
 type Sender struct {
 	URL    string // from who runs the registry, never out of content
-	Secret []byte // of the signature; nil leaves it out
+	Secret []byte // of the signature; without one it is left out
 
 	// Client is used without following redirects. nil means http.DefaultClient.
 	Client *http.Client
@@ -119,7 +119,7 @@ func (s *Sender) attempt(ctx context.Context, id string, body []byte) (asked tim
 	req.Header.Set("Content-Type", "application/cloudevents+json")
 	req.Header.Set("Webhook-Id", id)
 	req.Header.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
-	if s.Secret != nil {
+	if len(s.Secret) > 0 {
 		req.Header.Set("Webhook-Signature", sign(s.Secret, id, now.Unix(), body))
 	}
 	client := http.Client{}
@@ -136,10 +136,19 @@ func (s *Sender) attempt(ctx context.Context, id string, body []byte) (asked tim
 	if resp.StatusCode/100 == 2 {
 		return 0, nil
 	}
-	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 && seconds < 1<<20 {
-		asked = time.Duration(seconds) * time.Second
+	return retryAfter(resp.Header.Get("Retry-After"), time.Now()), &StatusError{resp.StatusCode}
+}
+
+// retryAfter reads seconds, or a date (RFC 9110 section 10.2.3). What is neither asks
+// for nothing.
+func retryAfter(v string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(v, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(seconds) * time.Second
 	}
-	return asked, &StatusError{resp.StatusCode}
+	if at, err := http.ParseTime(v); err == nil {
+		return at.Sub(now)
+	}
+	return 0
 }
 
 func sign(secret []byte, id string, at int64, body []byte) string {
@@ -154,8 +163,11 @@ var ErrSignature = errors.New("webhook: wrong signature")
 
 // Verify checks the signature of a request that was received, whose body is body,
 // and that it was sent less than tolerance from now. Its error matches ErrSignature. The
-// ID tells a delivery that comes a second time.
+// ID tells a delivery that comes a second time. Without a secret nothing passes.
 func Verify(secret []byte, header http.Header, body []byte, now time.Time, tolerance time.Duration) (id string, err error) {
+	if len(secret) == 0 {
+		return "", fmt.Errorf("%w: there is no secret to check it with", ErrSignature)
+	}
 	id = header.Get("Webhook-Id")
 	at, err := strconv.ParseInt(header.Get("Webhook-Timestamp"), 10, 64)
 	if err != nil || id == "" {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -75,6 +76,10 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp := &http.Response{Header: http.Header{"Location": {"http://elsewhere/"}}, Body: http.NoBody, Request: r}
 	after := ""
 	fmt.Sscan(give, &resp.StatusCode, &after)
+	if seconds, ok := strings.CutPrefix(after, "date:"); ok {
+		n, _ := strconv.Atoi(seconds)
+		after = time.Now().Add(time.Duration(n) * time.Second).UTC().Format(http.TimeFormat)
+	}
 	resp.Header.Set("Retry-After", after)
 	return resp, nil
 }
@@ -96,6 +101,11 @@ func TestRetries(t *testing.T) {
 		{"301", 1, 0, nil, "301"},
 		{"429 7,200", 2, 0, []int{7}, ""},
 		{"503 3600,200", 2, 0, []int{10}, ""},
+		{"503 1048577,200", 2, 0, []int{10}, ""},
+		{"503 99999999999999999999,200", 2, 0, []int{10}, ""},
+		{"503 -1,200", 2, 0, []int{0}, ""},
+		{"503 date:7,200", 2, 0, []int{7}, ""},
+		{"503 date:-7,200", 2, 0, []int{0}, ""},
 	} {
 		t.Run(c.give, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -118,7 +128,7 @@ func TestRetries(t *testing.T) {
 				}
 				for i, least := range c.pauses {
 					pause := a.at[i+1] - a.at[i]
-					if pause < time.Duration(least)*time.Second || pause > 2*time.Duration(least)*time.Second {
+					if pause < time.Duration(least)*time.Second || pause > max(2*time.Duration(least)*time.Second, time.Second) {
 						t.Errorf("pause %d is %v", i, pause)
 					}
 				}
@@ -174,6 +184,29 @@ func TestOneSignatureIsEnough(t *testing.T) {
 	h.Set("Webhook-Signature", "v1,wrong "+sign([]byte("k"), "msg_1", 1000, []byte("{}")))
 	if id, err := Verify([]byte("k"), h, []byte("{}"), time.Unix(1030, 0), time.Minute); id != "msg_1" || err != nil {
 		t.Errorf("%q, %v", id, err)
+	}
+}
+
+// TestNoSecretSignsNothing: what an empty one has signed, anybody may have.
+func TestNoSecretSignsNothing(t *testing.T) {
+	for _, none := range [][]byte{nil, {}} {
+		h := http.Header{}
+		h.Set("Webhook-Id", "msg_1")
+		h.Set("Webhook-Timestamp", "1000")
+		h.Set("Webhook-Signature", sign(none, "msg_1", 1000, []byte("{}")))
+		if _, err := Verify(none, h, []byte("{}"), time.Unix(1000, 0), time.Minute); !errors.Is(err, ErrSignature) {
+			t.Errorf("Verify without a secret: %v", err)
+		}
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if s := r.Header.Get("Webhook-Signature"); s != "" {
+				t.Errorf("signed without a secret: %s", s)
+			}
+		}))
+		s := &Sender{URL: server.URL, Secret: none, Client: server.Client()}
+		if err := s.Send(t.Context(), event); err != nil {
+			t.Error(err)
+		}
+		server.Close()
 	}
 }
 
