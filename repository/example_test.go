@@ -50,7 +50,7 @@ func ExampleNames_Check() {
 	fmt.Println(err)
 	// Output:
 	// invalid_separator at 4
-	// repository "team/-app": invalid name: invalid separator at byte 4
+	// repository "team/-app": invalid name: invalid separator at byte 4: one of . _ __ or dashes stands between letters or digits
 }
 
 func ExampleForCreation() {

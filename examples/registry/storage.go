@@ -186,7 +186,7 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 	}
 	db, err := pgstore.Open(ctx, o)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("-postgres: %w", err)
 	}
 	if river, err = p.openRiver(ctx); err != nil {
 		db.Close()
