@@ -152,8 +152,11 @@ const (
 	defaultTags      = 100
 )
 
-// ServeHTTP implements http.Handler.
+// ServeHTTP implements http.Handler. It panics if Blobs or Manifests is nil.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.Blobs == nil || h.Manifests == nil {
+		panic("wharfage: a Handler needs both Blobs and Manifests; NewMemory has both")
+	}
 	rt, err := parseRoute(r.URL)
 	if err != nil {
 		h.fail(w, r, err)
