@@ -25,7 +25,7 @@ func ExampleRegistry_Ensure() {
 	fmt.Println(err)
 	// Output:
 	// team/app IMMUTABLE true <nil>
-	// create repository app: repository not found
+	// create repository app: repository not found, and no template lets a push make it
 }
 
 func ExampleRegistry_Update() {
