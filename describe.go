@@ -98,12 +98,11 @@ func (s *Images) detail(repo string, rec *manifest.Record, tags []string) ImageD
 // Describe lists details of the images of a repository, by digest, strictly
 // after the digest after.
 //
-// Whatever there is, it makes one pass over the tags and one over the blobs, whose
-// names stay in memory, and one over the manifests and the pulls from after on,
-// some at a time; what indexes among those list is looked up with them, sizes
-// first, in two steps for each level, or more if it is long ([manifest.Stat],
-// [manifest.Describe]). If Scans is set, it makes another pass over all manifests. No
-// image costs a read of its own.
+// It makes one pass over the tags and one over the blobs, whose names stay in
+// memory, and then one over the manifests and the pulls from after on, some at a
+// time. What these manifests list as indexes is looked up in two steps for each
+// level, or more if that is long ([manifest.Stat], [manifest.Describe]). If Scans is
+// set, it makes another pass over all manifests. No image costs a read of its own.
 func (s *Images) Describe(ctx context.Context, repo string, f ImageFilter, after digest.Digest) iter.Seq2[ImageDetail, error] {
 	return func(yield func(ImageDetail, error) bool) {
 		if err := s.describe(ctx, repo, f, after, func(d ImageDetail) bool { return yield(d, nil) }); err != nil {

@@ -181,6 +181,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		h.tell(r, err)
 		message = http.StatusText(status)
 	}
+	if status == http.StatusInsufficientStorage {
+		message = "the registry has no room left; what it has can still be pulled"
+	}
 	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		message = fmt.Sprintf("the body would be more than the limit of %d bytes", e.Limit)
 	}

@@ -250,5 +250,5 @@ func ExampleHandler_repositories() {
 	}
 	// Output:
 	// 201
-	// 404 {"errors":[{"code":"NAME_UNKNOWN","message":"create repository app: repository not found","detail":""}]}
+	// 404 {"errors":[{"code":"NAME_UNKNOWN","message":"create repository app: repository not found, and no template lets a push make it","detail":""}]}
 }

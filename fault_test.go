@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -64,7 +65,7 @@ func TestFullDiskIs507(t *testing.T) {
 		w := httptest.NewRecorder()
 		h := &wharfage.Handler{Blobs: faulty, Manifests: new(memmanifest.Store)}
 		h.ServeHTTP(w, httptest.NewRequest("POST", "/v2/a/blobs/uploads/", nil))
-		if w.Code != http.StatusInsufficientStorage {
+		if w.Code != http.StatusInsufficientStorage || !strings.Contains(w.Body.String(), "no room left") {
 			t.Errorf("%v is answered %d %s", full, w.Code, w.Body)
 		}
 	}

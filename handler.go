@@ -72,14 +72,15 @@ type Handler struct {
 	// NAME_UNKNOWN if there is none. nil means that any name is a repository.
 	Repositories *repository.Registry
 
-	// Upstream tells that the stores fetch from elsewhere what repo lacks, and then make it: a
-	// pull goes there though Repositories has not got it. nil means no repository.
+	// Upstream tells whether the stores fetch from elsewhere what repo lacks. A pull from
+	// such a repository is served though Repositories does not have it: the stores then
+	// make it. nil means that no repository is such.
 	Upstream func(repo string) bool
 
-	// Cause tells what a request changes things for, and through which registries they
-	// came ([manifest.Change].Via): by who asks, since a client may claim anything. What is
-	// made by a copy, a template of repositories has to allow for copies. nil means
-	// manifest.CauseClient.
+	// Cause tells why a request changes something, and through which registries that
+	// came ([manifest.Change].Via). Decide by who asks, since a client may claim anything: a
+	// copy makes its repository, by the templates of Repositories for copies or else with
+	// the defaults. nil means manifest.CauseClient.
 	Cause func(r *http.Request) (cause manifest.Cause, via []string)
 
 	// HideArchived keeps clients from what is in the archive ([manifest.Archive]), as
@@ -153,8 +154,11 @@ const (
 	defaultTags      = 100
 )
 
-// ServeHTTP implements http.Handler.
+// ServeHTTP implements http.Handler. It panics if Blobs or Manifests is nil.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.Blobs == nil || h.Manifests == nil {
+		panic("wharfage: a Handler needs both Blobs and Manifests; NewMemory has both")
+	}
 	rt, err := parseRoute(r.URL)
 	if err != nil {
 		h.fail(w, r, err)

@@ -605,3 +605,21 @@ func TestBlobsMayBeServedFromElsewhere(t *testing.T) {
 		t.Errorf("GET with a store that fails: %d", w.Code)
 	}
 }
+
+// TestAHandlerWithoutAStoreSaysSo: at its first request, whatever that is, and not
+// as a nil pointer in some of them.
+func TestAHandlerWithoutAStoreSaysSo(t *testing.T) {
+	whole := NewMemory()
+	for name, h := range map[string]*Handler{"none": {}, "no blobs": {Manifests: whole.Manifests}, "no manifests": {Blobs: whole.Blobs}} {
+		for _, path := range []string{"/v2/", "/v2/app/tags/list"} {
+			func() {
+				defer func() {
+					if s, ok := recover().(string); !ok || !strings.Contains(s, "needs both Blobs and Manifests") {
+						t.Errorf("%s: GET %s does not say what the Handler needs", name, path)
+					}
+				}()
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+			}()
+		}
+	}
+}

@@ -91,7 +91,7 @@ type ImageFilter struct {
 	ArtifactTypes []string    // exactly one of these, as [ImageDetail].ArtifactType tells; none is any
 }
 
-// ErrFilter is a filter, or an image ID, that asks for nothing that can be.
+// ErrFilter is a filter, or an image ID, that no image can fit.
 var ErrFilter = errors.New("invalid filter")
 
 func (f *ImageFilter) check() error {

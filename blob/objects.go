@@ -43,8 +43,8 @@ type Objects interface {
 	// succeeds or says ErrNotFound.
 	Delete(ctx context.Context, key string) error
 
-	// List yields what lies in the folder under, which is a key or empty, in byte
-	// order of keys, strictly after the key after. What is put or deleted meanwhile
+	// List yields what lies in the folder named under, which has the form of a key, or
+	// everything if under is "", in byte order of keys, strictly after the key after. What is put or deleted meanwhile
 	// may be seen or not. It ends at its first error: it is never short without one.
 	List(ctx context.Context, under, after string) iter.Seq2[Object, error]
 }

@@ -37,7 +37,10 @@ func (e FieldError) String() string {
 	if place == "" {
 		place = "document"
 	}
-	if e.Value == "" {
+	switch {
+	case e.Category == CategoryUnknownProperty: // its value says nothing
+		return fmt.Sprintf("%s: %s: allowed is: %s", place, e.Category, e.Allowed)
+	case e.Value == "":
 		return fmt.Sprintf("%s: %s: %s", place, e.Category, e.Allowed)
 	}
 	return fmt.Sprintf("%s: %s: is %s, allowed is: %s", place, e.Category, printable(e.Value), e.Allowed)

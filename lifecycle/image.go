@@ -13,7 +13,7 @@ import (
 // image, an index or an artifact. A zero time is one that is not known, or that
 // never was.
 type Image struct {
-	Digest digest.Digest // must be another one for each image
+	Digest digest.Digest // unique among the images
 	Tags   []string      // none: untagged
 
 	PushedAt     time.Time    // first push of the manifest

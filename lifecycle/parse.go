@@ -100,7 +100,7 @@ func (p *parser) document() {
 	found := false
 	for o := p.Object(); o.Next(); {
 		if p.Name != "rules" {
-			p.unknown("")
+			p.unknown("", "rules")
 			continue
 		}
 		found = true
@@ -120,12 +120,12 @@ func (p *parser) document() {
 	}
 }
 
-// unknown reads and reports a member that there should not be.
-func (p *parser) unknown(at string) {
+// unknown reads and reports a member that is none of those known there.
+func (p *parser) unknown(at string, known ...string) {
 	at += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(p.Name)
 	start := p.Pos()
 	p.Skip()
-	p.fault(at, CategoryUnknownProperty, strings.TrimSpace(p.Since(start)), "no member of this name")
+	p.fault(at, CategoryUnknownProperty, strings.TrimSpace(p.Since(start)), strings.Join(known, ", "))
 }
 
 func (p *parser) rule(at string) {
@@ -152,7 +152,7 @@ func (p *parser) rule(at string) {
 				p.action(&d)
 			}
 		default:
-			p.unknown(at)
+			p.unknown(at, "rulePriority", "description", "selection", "action")
 		}
 	}
 	p.require(&d, at, "rulePriority", "selection", "action")
@@ -235,7 +235,7 @@ func (p *parser) selection(d *draft) {
 		case "countNumber":
 			p.integer(d, at, name, &s.CountNumber, CategoryCountNumber)
 		default:
-			p.unknown(at)
+			p.unknown(at, "tagStatus", "tagPatternList", "tagPrefixList", "storageClass", "countType", "countUnit", "countNumber")
 		}
 	}
 	s.CountUnit = unit
@@ -339,7 +339,7 @@ func (p *parser) action(d *draft) {
 		case "targetStorageClass":
 			p.text(d, at, name, &target)
 		default:
-			p.unknown(at)
+			p.unknown(at, "type", "targetStorageClass")
 		}
 	}
 	a.TargetStorageClass = StorageClass(target)

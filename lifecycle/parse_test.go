@@ -74,6 +74,16 @@ func faults(t testing.TB, text string) string {
 	return b.String()
 }
 
+// TestAMisspeltMemberIsToldWhatMayStandThere: the names of its place, not that its
+// value were wrong.
+func TestAMisspeltMemberIsToldWhatMayStandThere(t *testing.T) {
+	_, err := Parse(`{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":1},"action":{"typ":"expire"}}]}`)
+	const want = "/rules/0/action/typ: unknown_property: allowed is: type, targetStorageClass; "
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v\ndoes not contain %s", err, want)
+	}
+}
+
 // categories returns those of the faults of err.
 func categories(err error) string {
 	var out []string

@@ -145,7 +145,7 @@ const (
 // out: the next one makes a new plan.
 //
 // It is one pass: what an index protects that went in it, goes in the next, with
-// its referrers. Else a second run right after the first changes nothing, as long
+// its referrers. Otherwise a second run right after the first changes nothing, as long
 // as the policy has no Options and no Extensions: an image that lost its tags, say,
 // may be what another rule is about.
 //

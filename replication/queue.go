@@ -88,7 +88,7 @@ var (
 	ErrNoJob = errors.New("no such job")
 )
 
-// StaleError is what a worker is told that holds a lease no more. It unwraps to
+// StaleError tells a worker that it no longer holds the lease. It unwraps to
 // [ErrStale].
 type StaleError struct {
 	ID    string

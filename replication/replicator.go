@@ -38,9 +38,9 @@ type Replicator struct {
 	// Copier copies. nil means one that is made with the first job, for all.
 	Copier *Copier
 
-	// Relay copies what came by a copy on, to where it has not been: for registries in a
-	// chain or a ring, each of which has a tag from one side only. Without it a push is copied once, and no copy starts another, as
-	// ECR has it. Deletions are never relayed.
+	// Relay copies on what came by a copy, to where it has not been: for registries in a
+	// chain or a ring, each of which gets a tag from one side only. Without it a push is
+	// copied once, and no copy starts another, as at ECR. Deletions are never relayed.
 	Relay bool
 
 	Owner          string        // of leases, for people

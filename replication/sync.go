@@ -29,8 +29,8 @@ type SyncOptions struct {
 	Tags          Names
 	ArtifactTypes []string // of the images that tags name, as [manifest.Manifest] has it; none means all
 
-	// Untagged copies manifests without a tag too, and without Referrers 0 referrers of
-	// what is gone. Both sides must list manifests, and all tags are to be chosen.
+	// Untagged copies manifests without a tag too, those with a subject only if Referrers is
+	// not 0. Both sides must list manifests, and all tags are to be chosen.
 	Untagged bool
 
 	Delete SyncDelete

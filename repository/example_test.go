@@ -25,7 +25,7 @@ func ExampleRegistry_Ensure() {
 	fmt.Println(err)
 	// Output:
 	// team/app IMMUTABLE true <nil>
-	// create repository app: repository not found
+	// create repository app: repository not found, and no template lets a push make it
 }
 
 func ExampleRegistry_Update() {
@@ -50,7 +50,7 @@ func ExampleNames_Check() {
 	fmt.Println(err)
 	// Output:
 	// invalid_separator at 4
-	// repository "team/-app": invalid name: invalid separator at byte 4
+	// repository "team/-app": invalid name: invalid separator at byte 4: one of . _ __ or dashes stands between letters or digits
 }
 
 func ExampleForCreation() {

@@ -44,7 +44,13 @@ func (e *NameError) Error() string {
 	if len(name) > most {
 		name = strings.ToValidUTF8(name[:most], "") + "…"
 	}
-	return fmt.Sprintf("repository %q: %v: %s at byte %d", name, manifest.ErrName, strings.ReplaceAll(string(e.Fault), "_", " "), e.At)
+	return fmt.Sprintf("repository %q: %v: %s at byte %d%s", name, manifest.ErrName, strings.ReplaceAll(string(e.Fault), "_", " "), e.At, nameHints[e.Fault])
+}
+
+var nameHints = map[NameFault]string{
+	NameInvalidChars:     ": lower case letters, digits and . _ - / are allowed",
+	NameEmptyComponent:   ": a slash stands between two components",
+	NameInvalidSeparator: ": one of . _ __ or dashes stands between letters or digits",
 }
 
 func (e *NameError) Unwrap() error { return manifest.ErrName }

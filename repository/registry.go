@@ -3,6 +3,7 @@ package repository
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -86,7 +87,7 @@ func (r *Registry) Ensure(ctx context.Context, name string, c Cause, allow func(
 	}
 	t, create := ForCreation(templates, name, c)
 	if !create {
-		return Repository{}, false, fail("create", name, ErrNotFound)
+		return Repository{}, false, fail("create", name, fmt.Errorf("%w, and no template lets a push make it", ErrNotFound))
 	}
 	var s Settings
 	if t != nil {

@@ -67,7 +67,7 @@ func (j *job) flags(f *flag.FlagSet, command string) {
 	list(f, &o.Tags.Exclude, "exclude-tags", "leave out the tags that fit this `pattern`", nil)
 	list(f, &o.ArtifactTypes, "image-type", "sync only the tags of images of this artifact `type`", nil)
 	f.BoolVar(&o.Delete.Tags, "delete", false, "delete the tags that the source does not have, if nothing has failed")
-	f.IntVar(&o.Delete.Max, "delete-max", deleteMax, "delete none if more than so many `tags` would go")
+	f.IntVar(&o.Delete.Max, "delete-max", deleteMax, "delete none if more than this many `tags` would go")
 	f.Float64Var(&o.Delete.MaxShare, "delete-share", deleteShare, "delete none if more than this `share` of the target's tags would go")
 }
 

@@ -133,8 +133,8 @@ func (c *command) parse(args []string) ([]*job, error) {
 	f.BoolVar(&c.quiet, "quiet", false, "print errors only, and what -json asks for")
 	f.BoolVar(&c.json, "json", false, "print the result as JSON")
 	f.BoolVar(&c.events, "json-events", false, "print a line of JSON for each step, the last one with the result")
-	f.IntVar(&c.requests, "requests", replication.DefaultRequests, "transfer so many manifests and blobs at once")
-	f.Int64Var(&c.partSize, "part-size", replication.DefaultPartSize, "send blobs of more than so many `bytes` in parts, and go on after the last one sent")
+	f.IntVar(&c.requests, "requests", replication.DefaultRequests, "how many manifests and blobs to transfer at once")
+	f.Int64Var(&c.partSize, "part-size", replication.DefaultPartSize, "send blobs of more than this many `bytes` in parts, and go on after the last one sent")
 	f.StringVar(&c.journal, "journal", journalDir(), "keep in this `folder` what parts were sent (\"\": do not, and send long blobs again)")
 	f.BoolVar(&c.plain, "plain-http", false, "speak HTTP to hosts other than localhost too; http:// before one host says so of it")
 	list(f, &c.realms, "realm", "let the token server of this `origin`, as in https://auth.example, have credentials", func(s string) error {
@@ -146,7 +146,7 @@ func (c *command) parse(args []string) ([]*job, error) {
 	})
 	if c.name == "sync" {
 		f.StringVar(&c.config, "config", "", "read what to sync from a `file`")
-		f.DurationVar(&c.every, "every", 0, "sync again so long after each end, as in 10m")
+		f.DurationVar(&c.every, "every", 0, "sync again this long after each end, as in 10m")
 	}
 	j := new(job)
 	own := flag.NewFlagSet("", flag.ContinueOnError)

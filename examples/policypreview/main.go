@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	plain := f.Bool("plain-http", false, "speak HTTP to hosts other than localhost too")
 	at := f.String("at", "", "preview for this `time`, as in 2026-12-31 or 2026-12-31T23:59:59Z (default: now)")
 	var l limits
-	f.IntVar(&l.max, "max", -1, "exit with 3 if more than so many `images` would go (-1: any number)")
+	f.IntVar(&l.max, "max", -1, "exit with 3 if more than this many `images` would go (-1: any number)")
 	f.Float64Var(&l.share, "max-share", 1, "exit with 3 if more than this share of the tagged images would go")
 	f.Func("keep", "exit with 3 if an image with a tag that matches `pattern` would go, where * is any text; may be repeated", func(s string) error {
 		if s == "" {

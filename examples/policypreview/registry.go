@@ -48,7 +48,7 @@ func open(reference string, plain bool) (*repository, error) {
 	}
 	ref, err := registry.ParseReference(reference)
 	if err != nil {
-		return nil, fmt.Errorf("%q is no repository: %w", reference, err)
+		return nil, fmt.Errorf("%q is no repository, which is REGISTRY/NAME with the name in lower case: %w", reference, err)
 	}
 	if ref.Reference != "" {
 		return nil, fmt.Errorf("%q names one image: want REGISTRY/REPOSITORY, without a tag and a digest", reference)

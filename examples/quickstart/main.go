@@ -69,6 +69,7 @@ func pushImage(dir string) ocispec.Descriptor {
 		}
 		return pushLayout(dir, images[0])
 	}
+	must(os.ReadDir(filepath.Join(dir, "."))) // whose error names the folder
 	files := map[bool]fs.FS{true: source, false: os.DirFS(dir)}[dir == ""]
 	var layer bytes.Buffer
 	t := tar.NewWriter(&layer)

@@ -32,6 +32,8 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 		{[]string{"-postgres", "postgres://host/db"}, "-postgres keeps all but blobs"},
 		{[]string{"-postgres", "postgres://host/db", "-s3", "https://host/bucket?region=r", "-data", t.TempDir()}, "-data"},
 		{[]string{"more"}, "unexpected arguments"},
+		{[]string{"-addr", "5000"}, "-addr 5000: want HOST:PORT"},
+		{[]string{"-admin", "5000"}, "-admin 5000: want HOST:PORT"},
 		{s3("https://key:hunter2@host/bucket?region=r"), "-s3: want"},
 		{s3("https://hunter2@host/bucket?region=r"), "-s3: want"},
 		{s3("https://key:SEC/hunter2@host/bucket?region=r"), "-s3: want"},
@@ -74,6 +76,25 @@ func TestCommandsTellTheirVerbs(t *testing.T) {
 			if err := run(t.Context(), args); err == nil || !strings.Contains(err.Error(), "list") {
 				t.Errorf("%s %q: %v", name, args, err)
 			}
+		}
+	}
+}
+
+func TestCommandsTellWhatTheyWant(t *testing.T) {
+	for _, c := range []struct {
+		run  func(context.Context, []string) error
+		args []string
+		want string
+	}{
+		{repositories, []string{"set"}, "set takes the name of one repository"},
+		{repositories, []string{"get", "a", "b"}, "get takes the name of one repository"},
+		{repositories, []string{"list", "a"}, "list takes no names"},
+		{repositories, []string{"create", "-data", t.TempDir(), "Demo"}, "lower case letters"},
+		{jobsOf, []string{"list", "-server", "127.0.0.1:1"}, "-server 127.0.0.1:1: want http://HOST:PORT"},
+		{jobsOf, []string{"list", "-server", "localhost:1"}, "-server localhost:1: want http://HOST:PORT"},
+	} {
+		if err := c.run(t.Context(), c.args); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v, want an error with %q", c.args, err, c.want)
 		}
 	}
 }

@@ -35,14 +35,14 @@ type collectRules struct {
 
 func jobFlags(f *flag.FlagSet) *jobs {
 	j := &jobs{lifecycle: lifecycleFlags(f), webhook: webhookFlags(f)}
-	f.DurationVar(&j.every, "collect-every", time.Hour, "remove what nothing needs so often (0: never)")
+	f.DurationVar(&j.every, "collect-every", time.Hour, "how often to remove what nothing needs (0: never)")
 	j.rules.flags(f)
 	return j
 }
 
 func (c *collectRules) flags(f *flag.FlagSet) {
 	f.Float64Var(&c.share, "max-share", 0.5, "refuse a collection that would free more than this share of all bytes, and more than 100 blobs")
-	f.DurationVar(&c.untagged, "untagged", 0, "remove manifests without a tag that were pushed so long ago, and that nothing lists (0: keep them)")
+	f.DurationVar(&c.untagged, "untagged", 0, "remove manifests without a tag that nothing lists, when they were pushed this long ago (0: keep them)")
 }
 
 func (c *collectRules) check() error {

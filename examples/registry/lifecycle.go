@@ -136,7 +136,7 @@ type lifecycleJob struct {
 
 func lifecycleFlags(f *flag.FlagSet) *lifecycleJob {
 	j := new(lifecycleJob)
-	f.DurationVar(&j.every, "lifecycle-every", 24*time.Hour, "apply the lifecycle policies so often")
+	f.DurationVar(&j.every, "lifecycle-every", 24*time.Hour, "how often to apply the lifecycle policies")
 	j.lifecycleRules.flags(f)
 	return j
 }

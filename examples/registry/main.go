@@ -52,8 +52,7 @@ func main() {
 		os.Exit(2)
 	}
 	switch err := run(ctx, args); {
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(2)
+	case errors.Is(err, flag.ErrHelp): // was asked for, and is no failure
 	case err != nil:
 		slog.Error("registry failed", "err", err)
 		os.Exit(1)

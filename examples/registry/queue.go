@@ -179,8 +179,8 @@ func (x *jobsCommand) ask(ctx context.Context, server, verb string) error {
 		method = http.MethodGet
 	}
 	r, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(server, "/")+"/jobs/"+verb+"?"+q.Encode(), nil)
-	if err != nil {
-		return fmt.Errorf("-server: want http://HOST:PORT: %w", err)
+	if err != nil || r.URL.Host == "" {
+		return fmt.Errorf("-server %s: want http://HOST:PORT, the -admin address of a server", server)
 	}
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {

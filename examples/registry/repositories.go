@@ -143,8 +143,11 @@ func repositories(ctx context.Context, args []string) error {
 		return err
 	}
 	names := f.Args()
-	if want := map[bool]int{true: 0, false: 1}[verb == "list"]; len(names) != want {
-		return fmt.Errorf("want %d names of repositories, got %q; flags come before them", want, names)
+	if verb == "list" && len(names) > 0 {
+		return fmt.Errorf("list takes no names, and has %q", names)
+	}
+	if verb != "list" && len(names) != 1 {
+		return fmt.Errorf("%s takes the name of one repository, after the flags, and has %q", verb, names)
 	}
 	c, err := readConfig(*file)
 	if err != nil {

@@ -24,9 +24,9 @@ func serve(ctx context.Context, args []string) error {
 	addr := f.String("addr", "127.0.0.1:5000", "`address` to listen on")
 	admin := f.String("admin", "", "`address` for /healthz, /readyz and /metrics (default: with the rest), and for registry jobs -server: who reaches it may stop and discard copies")
 	noDelete := f.Bool("no-delete", false, "refuse deletions")
-	ui := f.Bool("ui", true, "show people what is here, below /ui/")
-	delay := f.Duration("drain-delay", 5*time.Second, "when stopping, first say so at /readyz for so long, and serve on: load balancers send nothing more then")
-	drain := f.Duration("drain", 30*time.Second, "then wait so long for requests under way")
+	ui := f.Bool("ui", true, "serve a page for people at /ui/")
+	delay := f.Duration("drain-delay", 5*time.Second, "when stopping, how long /readyz says so while all is still served, for load balancers to send nothing more")
+	drain := f.Duration("drain", 30*time.Second, "after -drain-delay, how long to wait for requests under way")
 	verbose := f.Bool("v", false, "log each change")
 	jobs := jobFlags(f)
 	file := configFlag(f)
@@ -160,8 +160,8 @@ type server struct {
 
 // listener is an address that is served, and what the log says of it.
 type listener struct {
-	says, addr string
-	server     *http.Server
+	says, flag, addr string
+	server           *http.Server
 }
 
 func (s *server) listen(ctx context.Context, addr, admin string) error {
@@ -172,14 +172,14 @@ func (s *server) listen(ctx context.Context, addr, admin string) error {
 		mux.Handle("/ui/", s.page)
 		mux.Handle("GET /{$}", http.RedirectHandler("/ui/", http.StatusFound))
 	}
-	listeners := []listener{{"registry listens", addr, newServer(idle(mux, time.Minute))}}
+	listeners := []listener{{"registry listens", "-addr", addr, newServer(idle(mux, time.Minute))}}
 	about := mux
 	if admin != "" {
 		about = http.NewServeMux()
 		if s.queue != nil {
 			about.Handle("/jobs/", jobsHandler(s.queue))
 		}
-		listeners = append(listeners, listener{"health and metrics listen", admin, newServer(about)})
+		listeners = append(listeners, listener{"health and metrics listen", "-admin", admin, newServer(about)})
 	}
 	about.Handle("GET /metrics", s.metrics.handler())
 	about.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
@@ -195,7 +195,7 @@ func (s *server) listen(ctx context.Context, addr, admin string) error {
 		if err != nil {
 			stop()
 			waiting.Wait()
-			return err
+			return fmt.Errorf("%s %s: want HOST:PORT, as in 127.0.0.1:5000, that is free: %w", listener.flag, listener.addr, err)
 		}
 		slog.Info(listener.says, "addr", l.Addr().String())
 		waiting.Go(func() {

@@ -50,9 +50,9 @@ func (p *place) flags(f *flag.FlagSet) {
 	f.StringVar(&p.s3, "s3", "", "keep blobs in S3: `URL` of a bucket, as in https://HOST/BUCKET/PREFIX?region=REGION; keys are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 	f.BoolVar(&p.unsynced, "unsynced", false, "do not wait for the disk: a power failure may lose what was pushed")
 	f.DurationVar(&p.lease, "lease", 0, "how long a blob that was pushed or asked for is kept without a manifest, and an upload without a chunk (default: as it was before, and 24h at first)")
-	f.BoolVar(&p.shortenLease, "shorten-lease", false, "let -lease be shorter than before: what was promised may go earlier, and no other server may run")
+	f.BoolVar(&p.shortenLease, "shorten-lease", false, "let -lease be shorter than before: what was promised may go earlier; stop all other servers first")
 	f.IntVar(&p.cache, "cache", 16<<20, "with -data, `bytes` of manifests to keep in memory")
-	f.Int64Var(&p.redirect, "redirect", 0, "send clients to S3 for blobs of at least so many `bytes` (0: never)")
+	f.Int64Var(&p.redirect, "redirect", 0, "send clients to S3 for blobs of at least this many `bytes` (0: never)")
 }
 
 // storage is a place in use.
@@ -186,7 +186,7 @@ func (p place) openPostgres(ctx context.Context) (*storage, error) {
 	}
 	db, err := pgstore.Open(ctx, o)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("-postgres: %w", err)
 	}
 	if river, err = p.openRiver(ctx); err != nil {
 		db.Close()

@@ -1,8 +1,8 @@
 // Package memmanifest keeps manifests and tags in memory, for tests and tools.
 //
-// The zero [Store] is empty and ready. It is also a referrers.Index: each
-// change keeps the lists of referrers, at a cost that does not depend on how
-// many there are.
+// The zero [Store] is empty and ready, but for its MissingBlobs, which it needs for
+// manifests that name blobs. It is also a referrers.Index: each change keeps the lists
+// of referrers, at a cost that does not depend on how many there are.
 package memmanifest
 
 import (

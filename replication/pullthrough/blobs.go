@@ -12,9 +12,9 @@ import (
 	"github.com/wharfage/wharfage/replication"
 )
 
-// CachedBlobs is Blobs, and what it lacks and a rule covers. It has the abilities of Blobs; a
-// mount is from what is here. That Stat finds something upstream keeps nothing
-// there: a push that relies on it fetches it.
+// CachedBlobs is Blobs, with what it lacks fetched where a rule covers the repository. It
+// has the abilities of Blobs; a mount is from what is here. What Stat finds upstream is
+// not fetched by that, and may vanish there: a push that relies on it fetches it.
 func (c *Cache) CachedBlobs() blob.Store { return cachedBlobs{c.Blobs, c} }
 
 type cachedBlobs struct {
