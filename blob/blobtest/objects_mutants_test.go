@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -84,6 +85,7 @@ var objectsMutants = []struct {
 				buf = append(buf, p[:n]...)
 				b := buf
 				mu.Unlock()
+				runtime.Gosched() // so that others come in between, also on one processor
 				if err == io.EOF {
 					return b, nil
 				}
