@@ -40,7 +40,7 @@ const forgetEvery = 100
 // which the change is still there, or of the outbox. Call it again and again, in one
 // place at a time: all who are to know of changes are told by one deliver. A change
 // may be delivered twice, if the process ends between a delivery and the outbox's knowing
-// of it.
+// of it, or if ctx ends and the outbox does not answer within 10 s.
 func Drain(ctx context.Context, box Outbox, deliver func(context.Context, Committed) error) (err error) {
 	done, changes := "", 0
 	forget := func(ctx context.Context) error {
