@@ -61,7 +61,7 @@ type Report struct {
 
 	SourceUpdatedAt time.Time // of the vulnerability data; zero is unknown
 
-	Findings []Finding
+	Findings []Finding // as JSON at most 64 MiB, or the scan fails
 	// Counts is how many findings there are of each severity; nil means those of
 	// Findings. A severity that is none of the constants counts as Undefined.
 	Counts map[Severity]int

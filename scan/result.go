@@ -112,6 +112,9 @@ type document struct {
 	Findings        []Finding        `json:"findings"`
 }
 
+// maxFindings bounds a document in bytes: anybody may have pushed the one that is read.
+const maxFindings = 64 << 20
+
 // artifact is a referrer to be stored: its blobs, and its document.
 type artifact struct {
 	layer   ocispec.Descriptor
@@ -146,6 +149,9 @@ func artifacts(r *Result, report *Report, image ocispec.Descriptor) ([]artifact,
 	e.SetEscapeHTML(false)
 	if err := e.Encode(document{epoch.Time{Time: r.CompletedAt}, epoch.Time{Time: r.SourceUpdatedAt}, r.Counts, findings}); err != nil {
 		return nil, err
+	}
+	if b.Len() > maxFindings {
+		return nil, fmt.Errorf("findings of %d bytes: at most %d can be kept", b.Len(), maxFindings)
 	}
 	result, err := newArtifact(ArtifactType, b.Bytes(), image, r.annotations())
 	if err != nil {

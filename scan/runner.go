@@ -394,9 +394,6 @@ func (r *Runner) Findings(ctx context.Context, result Result) ([]Finding, error)
 	return findings, nil
 }
 
-// maxFindings bounds a document of findings, which anybody may have pushed.
-const maxFindings = 64 << 20
-
 func (r *Runner) findings(ctx context.Context, result Result) ([]Finding, error) {
 	if result.Digest == "" {
 		return nil, ErrNotFound

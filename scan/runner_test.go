@@ -370,6 +370,18 @@ func TestRunnersOfTwoProcessesLeaveOneResult(t *testing.T) {
 	}
 }
 
+func TestFindingsThatCannotBeReadBackAreNotKept(t *testing.T) {
+	w := newWorld(t)
+	desc, _ := w.push(image("1"))
+	w.scanner.Report = finds(scan.Report{Findings: []scan.Finding{{Name: "CVE-1", Description: strings.Repeat("x", 64<<20)}}})
+	if _, err := w.runner.Scan(t.Context(), "app", desc.Digest); err == nil || !strings.Contains(err.Error(), "at most 67108864") {
+		t.Errorf("Scan = %v, want an error that says how many bytes findings may have", err)
+	}
+	if types := w.referrers(desc.Digest); len(types) != 0 {
+		t.Errorf("the image has the referrers %q", types)
+	}
+}
+
 func TestWhileItRunsItIsInProgress(t *testing.T) {
 	w := newWorld(t)
 	desc, _ := w.push(image("1"))

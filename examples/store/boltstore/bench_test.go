@@ -7,8 +7,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"os"
-	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -140,11 +138,6 @@ func BenchmarkPush(b *testing.B) {
 				}
 				var next atomic.Int64
 				before, cpu := id(db), processorTime()
-				if p := os.Getenv("BOLTPROF"); p != "" {
-					f, _ := os.Create(p + fmt.Sprint(n))
-					pprof.StartCPUProfile(f)
-					defer pprof.StopCPUProfile()
-				}
 				b.ResetTimer()
 				var all sync.WaitGroup
 				for range writers {
