@@ -3,9 +3,11 @@ package lifecycle
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,7 +36,7 @@ type Buffer struct {
 	Activity Activity // where pulls are written
 
 	FlushAt int // Add flushes when so many digests wait; a batch is no larger. 0 means DefaultFlushAt
-	Limit   int // no more digests wait than that; and of twice as many is remembered that they were written. 0 means DefaultLimit
+	Limit   int // no more digests wait than that; and of twice as many is remembered, in 60 bytes each, that they were written. 0 means DefaultLimit
 
 	// Every is how much too early the recorded pull of a digest may be: one that
 	// is less than that later than the one written last is not written. 0 means
@@ -45,15 +47,28 @@ type Buffer struct {
 	writer  chan struct{} // holds one element while a flush is under way; a channel, so that waiting honours ctx
 	waiting map[image]time.Time
 	writing map[image]time.Time // what a flush under way has taken out of waiting
-	written map[image]time.Time
-	older   map[image]time.Time // what written was before it had grown to the limit
-	added   int                 // new digests in waiting since the last flush began
+	written written
+	older   written   // what written was before it had grown to the limit, or was as old as Every
+	begun   time.Time // of the first pull in written
+	added   int       // new digests in waiting since the last flush began
 }
 
 type image struct {
 	repo   string
 	digest digest.Digest
 }
+
+// written is when the pulls were that were written last, in nanoseconds since 1970, by the
+// begin of a hash: of many images little is remembered, and nothing that a collector of
+// garbage would have to follow.
+type written map[[16]byte]int64
+
+func (i image) key() [16]byte {
+	sum := sha256.Sum256(append(append([]byte(i.repo), 0), i.digest...))
+	return [16]byte(sum[:])
+}
+
+func (b *Buffer) every() time.Duration { return cmp.Or(b.Every, DefaultEvery) }
 
 func (b *Buffer) limits() (flushAt, limit int) {
 	limit = cmp.Or(b.Limit, DefaultLimit)
@@ -89,9 +104,10 @@ func (b *Buffer) Add(ctx context.Context, repo string, p Pull) error {
 
 func (b *Buffer) add(i image, at time.Time) (due bool, err error) {
 	flushAt, limit := b.limits()
+	key := i.key()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if at.IsZero() || b.recent(i, at) {
+	if at.IsZero() || b.recent(i, key, at) {
 		return false, nil
 	}
 	if have, waits := b.waiting[i]; waits {
@@ -105,7 +121,8 @@ func (b *Buffer) add(i image, at time.Time) (due bool, err error) {
 	if len(b.waiting)+len(b.writing) >= limit {
 		return due, fmt.Errorf("pull of %s in %s: %w", i.digest, i.repo, ErrFull)
 	}
-	b.wait(i, at)
+	// Clones, since what a caller has may be a piece of a whole request.
+	b.wait(image{strings.Clone(i.repo), digest.Digest(strings.Clone(string(i.digest)))}, at)
 	return due, nil
 }
 
@@ -118,10 +135,13 @@ func (b *Buffer) wait(i image, at time.Time) {
 
 // recent tells whether a pull adds nothing to what was written, or is about to
 // be.
-func (b *Buffer) recent(i image, at time.Time) bool {
-	every := cmp.Or(b.Every, DefaultEvery)
-	for _, known := range []map[image]time.Time{b.writing, b.written, b.older} {
-		if last, ok := known[i]; ok && (!at.After(last) || at.Sub(last) < every) {
+func (b *Buffer) recent(i image, key [16]byte, at time.Time) bool {
+	covers := func(last time.Time) bool { return !at.After(last) || at.Sub(last) < b.every() }
+	if last, ok := b.writing[i]; ok && covers(last) {
+		return true
+	}
+	for _, known := range [...]written{b.written, b.older} {
+		if last, ok := known[key]; ok && covers(time.Unix(0, last)) {
 			return true
 		}
 	}
@@ -217,12 +237,12 @@ func (b *Buffer) settle(batch []image, ok bool) {
 			}
 			continue
 		}
-		if len(b.written) >= limit {
+		if len(b.written) >= limit || len(b.written) > 0 && at.Sub(b.begun) >= b.every() {
 			b.older, b.written = b.written, nil
 		}
 		if b.written == nil {
-			b.written = map[image]time.Time{}
+			b.written, b.begun = written{}, at
 		}
-		b.written[i] = at
+		b.written[i.key()] = at.UnixNano()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -270,6 +271,61 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	if got := s.wrote(); got != "a:10" {
 		t.Errorf("wrote %s, want the ten that are forgotten", got)
 	}
+}
+
+func TestWhatIsOlderThanTheIntervalIsForgotten(t *testing.T) {
+	const images = 10_000
+	b := &lifecycle.Buffer{Activity: discard{}, Limit: 1 << 20, Every: time.Hour}
+	live := func(from int) uint64 {
+		for i := range images {
+			add(t, b, "a", pull(from+i, time.Duration(from)*time.Second))
+		}
+		if err := b.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return liveBytes()
+	}
+	live(0)
+	before := live(images)
+	for n := 2; n < 8; n++ { // each more than an hour after the one before
+		live(n * images)
+	}
+	if after := live(8 * images); after > before+images*8 {
+		t.Errorf("%d bytes live after 20,000 images, and %d after 90,000", before, after)
+	}
+	runtime.KeepAlive(b)
+}
+
+// A digest is a piece of a request, all of which stays in memory with it.
+func TestWhatIsRememberedTakesLittleMemory(t *testing.T) {
+	const images = 20_000
+	b := &lifecycle.Buffer{Activity: discard{}}
+	before := liveBytes()
+	for i := range images {
+		p := pull(i, 0)
+		request := "GET /v2/team/app/manifests/" + string(p.Digest) + " HTTP/1.1" + strings.Repeat("\r\nHeader: value", 20)
+		p.Digest = digest.Digest(request[len("GET /v2/team/app/manifests/"):][:len(p.Digest)])
+		add(t, b, request[len("GET /v2/"):][:len("team/app")], p)
+	}
+	if err := b.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if each := (int64(liveBytes()) - int64(before)) / images; each > 80 {
+		t.Errorf("each of %d images takes %d bytes", images, each)
+	}
+	runtime.KeepAlive(b)
+}
+
+// discard is an Activity that keeps nothing.
+type discard struct{ lifecycle.Activity }
+
+func (discard) Touch(context.Context, string, []lifecycle.Pull) error { return nil }
+
+func liveBytes() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 func TestFlushHonoursCtx(t *testing.T) {
