@@ -126,7 +126,7 @@ func TestACacheIsConfiguredStrictly(t *testing.T) {
 		`{"pullThroughCache": {"rules": [{"ecrRepositoryPrefix": "hub"}]}}`:                                      "pullThroughCache: rules: /0/upstreamRegistryUrl: is required",
 		strings.Replace(cache(``), "hub.example", "http://hub.example", 1):                                       "pullThroughCache: rules: /0/upstreamRegistryUrl: is to be a host",
 		strings.Replace(cache(``), `"}]`, `", "credentialArn": "arn:aws:x"}]`, 1):                                "pullThroughCache: rules: hub: logins are those of docker",
-		cache(`, "lazy": true`):                                                                                  `unknown field "lazy"`,
+		cache(`, "lazy": true`):                                                                                  `/pullThroughCache: unknown field "lazy"`,
 		cache(`, "upstreams": [{"upstreamRegistryUrl": "other.example"}]`):                                       `pullThroughCache: upstreams[0]: upstreamRegistryUrl: no rule has "other.example"`,
 		cache(`, "upstreams": [{"upstreamRegistryUrl": "hub.example", "allow": [""]}]`):                          "pullThroughCache: upstreams[0]: allow[0]: want a host with its port",
 		cache(`, "upstreams": [{"upstreamRegistryUrl": "hub.example"}, {"upstreamRegistryUrl": "hub.example"}]`): "pullThroughCache: upstreams[1]: hub.example is there twice",

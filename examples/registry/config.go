@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/wharfage/wharfage/replication"
 )
@@ -82,23 +85,43 @@ func decode(text []byte, into any) error {
 		if errors.Is(err, io.EOF) {
 			err = errors.New("it is empty")
 		}
+		if quoted, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); unknown { // which says not where
+			name, _ := strconv.Unquote(quoted)
+			err = fmt.Errorf("%s: unknown field %s", strings.Join(placesOf(text, name), " or "), quoted)
+		}
 		return err
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("there is something behind the document")
 	}
-	d = json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	return checkNames(d, "")
+	seen := map[string]bool{}
+	return members(json.NewDecoder(bytes.NewReader(text)), "", func(at, _ string) error {
+		if seen[at] {
+			return fmt.Errorf("%s: it is there twice", at)
+		}
+		seen[at] = true
+		return nil
+	})
 }
 
-// checkNames refuses a member that is there twice.
-func checkNames(d *json.Decoder, at string) error {
+// placesOf returns where there are members of that name.
+func placesOf(text []byte, name string) (places []string) {
+	members(json.NewDecoder(bytes.NewReader(text)), "", func(at, member string) error {
+		if member == name {
+			places = append(places, cmp.Or(strings.TrimSuffix(at, "/"+name), "/"))
+		}
+		return nil
+	})
+	return places
+}
+
+// members calls f with each member of the value that follows, and its JSON pointer, which
+// is below at.
+func members(d *json.Decoder, at string, f func(at, name string) error) error {
 	token, err := d.Token()
 	if err != nil {
 		return err
 	}
-	seen := map[string]bool{}
 	for i := 0; (token == json.Delim('{') || token == json.Delim('[')) && d.More(); i++ {
 		below := fmt.Sprint(at, "/", i)
 		if token == json.Delim('{') {
@@ -107,12 +130,11 @@ func checkNames(d *json.Decoder, at string) error {
 				return err
 			}
 			below = fmt.Sprint(at, "/", name)
-			if seen[below] {
-				return fmt.Errorf("%s: it is there twice", below)
+			if err := f(below, name.(string)); err != nil {
+				return err
 			}
-			seen[below] = true
 		}
-		if err := checkNames(d, below); err != nil {
+		if err := members(d, below, f); err != nil {
 			return err
 		}
 	}

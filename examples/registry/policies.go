@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,9 +50,7 @@ func readPolicies(file string) (policies, error) {
 			Policy       json.RawMessage
 		}
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&list); err != nil {
+	if err := decode(text, &list); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	var out policies

@@ -366,8 +366,8 @@ func TestReplicationIsConfiguredStrictly(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"registry": {"region": "eu-west-1"}}`:                             "registry: registryId: takes a string of 12 digits",
 		`{"registry": {"region": "E", "registryId": "111122223333"}}`:       "registry: region: takes 2 to 25 lower case",
-		`{"registry": {"name": "x"}}`:                                       `unknown field "name"`,
-		`{"replication": {"rule": []}}`:                                     `unknown field "rule"`,
+		`{"registry": {"name": "x"}}`:                                       `/registry: unknown field "name"`,
+		`{"replication": {"rule": []}}`:                                     `/replication: unknown field "rule"`,
 		`{"replication": {"rules": []}}`:                                    "replication: rules: go with the section registry",
 		`{"replication": {"sources": ["10.0.0.1"]}}`:                        `replication: sources[0]: want a network, as in 10.0.0.0/8, not "10.0.0.1"`,
 		`{"replication": {"jobs": -1}}`:                                     "replication: jobs: want a number from 0",
