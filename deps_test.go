@@ -25,7 +25,7 @@ var arrows = map[string]map[string]string{
 	"internal/vectors":          {},
 	"lifecycle":                 {"internal/strictjson": "policies are read strictly", "manifest": "images are manifests, and plans become changes"},
 	"lifecycle/mempulls":        {"lifecycle": "its contract"},
-	"lifecycle/lifecycletest":   {"lifecycle": "what it tests", "internal/txtar": "scenarios are files"},
+	"lifecycle/lifecycletest":   {"lifecycle": "what it tests", "manifest": "a store may record pulls only of what it has", "internal/txtar": "scenarios are files"},
 	"blob":                      {"internal/ocidigest": "digests are checked and computed in one place"},
 	"blob/memblob":              {"blob": "its contract"},
 	"blob/dirblob":              {"blob": "its contract", "internal/ocidigest": "a file name is a digest only if it is checked"},

@@ -21,9 +21,10 @@ type Activity interface {
 	// Touch records pulls of repo, durably. Of several of one digest the latest
 	// counts, whatever order they come in, in one call or in many, and however
 	// often. Times are kept to the second at least, and never get later by it; a
-	// zero At is no pull. The manifests need not exist; a store that knows them may
-	// drop the pull of one together with it. pulls is not written to. After an
-	// error, some of them may be recorded.
+	// zero At is no pull. The manifests need not exist; but a store that knows them may
+	// drop the pull of one that goes, and leave out the pull of one that is not there, which
+	// nobody would ask for. pulls is not written to. After an error, some of them may be
+	// recorded.
 	Touch(ctx context.Context, repo string, pulls []Pull) error
 
 	// Pulls lists the last pull of each digest of repo for which one is known, by

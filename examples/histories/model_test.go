@@ -555,6 +555,7 @@ func (m *model) referrers(repo string, subject digest.Digest, artifactType strin
 	return out.String()
 }
 
+// touchPull has any store record pulls, of manifests that are not there too.
 func (m *model) touchPull(repo string, dgst digest.Digest, at time.Time) string {
 	r := m.repo(repo)
 	if at.After(r.pulls[dgst]) {

@@ -250,11 +250,17 @@ func (r *run) apply(repo string, c manifest.Change) {
 	if err != nil || r.sys.pulls == nil {
 		return
 	}
-	for _, d := range c.Delete { // a store may drop the pulls of what is deleted
-		listed := func(p lifecycle.Pull) string { return string(p.Digest) }
-		if !strings.Contains(rendered(r, r.sys.pulls.Pulls(r.ctx, repo, ""), listed), string(d.Digest)) {
-			delete(r.model.repo(repo).pulls, d.Digest)
-		}
+	for _, d := range c.Delete {
+		r.mayDropPull(repo, d.Digest)
+	}
+}
+
+// mayDropPull has the model follow a store that drops, or leaves out, the pull of a
+// manifest that is not there.
+func (r *run) mayDropPull(repo string, dgst digest.Digest) {
+	listed := func(p lifecycle.Pull) string { return string(p.Digest) }
+	if !strings.Contains(rendered(r, r.sys.pulls.Pulls(r.ctx, repo, ""), listed), string(dgst)) {
+		delete(r.model.repo(repo).pulls, dgst)
 	}
 }
 
@@ -475,6 +481,9 @@ func drawTouchPull(d draws) op {
 		}
 		dgst, at := doc.record.Desc.Digest, r.now.Add(-age)
 		r.same(r.answer(r.sys.pulls.Touch(r.ctx, repo, []lifecycle.Pull{{Digest: dgst, At: at}})), r.model.touchPull(repo, dgst, at))
+		if _, there := r.model.repo(repo).manifests[dgst]; !there {
+			r.mayDropPull(repo, dgst)
+		}
 	}, "pulled(%s, %s, %v ago)", repo, doc.name, age)
 }
 

@@ -11,18 +11,65 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wharfage/wharfage/lifecycle"
+	"github.com/wharfage/wharfage/manifest"
 )
 
 // TestActivity checks an Activity. Each subtest is named by the sentence it
-// checks, and has an empty Activity of its own, which open returns.
+// checks, and has an empty Activity of its own, which open returns. One that is a
+// [manifest.Writer] too is given each manifest before a pull of it, as a store needs
+// that leaves out pulls of what is not there.
 func TestActivity(t *testing.T, open func(t testing.TB) lifecycle.Activity) {
 	for _, c := range clauses {
 		t.Run(c.name, func(t *testing.T) {
-			c.check(&kit{T: t, s: open(t)})
+			s := open(t)
+			if w, ok := s.(manifest.Writer); ok {
+				s = &pushing{Activity: s, manifests: w, there: map[string]bool{}}
+			}
+			c.check(&kit{T: t, s: s})
 		})
 	}
+}
+
+// pushing is an Activity with the manifests that are pulled.
+type pushing struct {
+	lifecycle.Activity
+	manifests manifest.Writer
+
+	mu    sync.Mutex
+	there map[string]bool
+}
+
+func (p *pushing) Touch(ctx context.Context, repo string, pulls []lifecycle.Pull) error {
+	if err := p.push(ctx, repo, pulls); err != nil {
+		return err
+	}
+	return p.Activity.Touch(ctx, repo, pulls)
+}
+
+func (p *pushing) push(ctx context.Context, repo string, pulls []lifecycle.Pull) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var c manifest.Change
+	for _, pull := range pulls {
+		if where := repo + "@" + string(pull.Digest); !p.there[where] {
+			p.there[where] = true
+			desc := ocispec.Descriptor{MediaType: manifest.MediaTypeImage, Digest: pull.Digest, Size: 2}
+			c.Put = append(c.Put, manifest.Record{Desc: desc, Raw: []byte("{}")})
+		}
+	}
+	if c.Put == nil {
+		return nil
+	}
+	err := p.manifests.Apply(ctx, repo, c)
+	if err != nil {
+		for _, rec := range c.Put {
+			delete(p.there, repo+"@"+string(rec.Desc.Digest))
+		}
+	}
+	return err
 }
 
 type clause struct {

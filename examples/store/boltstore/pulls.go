@@ -12,7 +12,7 @@ import (
 )
 
 // Pulls implements [lifecycle.Activity]. The last pull of a manifest goes with
-// it.
+// it, and none is recorded of one that is not there.
 type Pulls struct{ db *DB }
 
 var _ lifecycle.Activity = (*Pulls)(nil)
@@ -36,7 +36,7 @@ func (p *Pulls) Touch(ctx context.Context, repo string, pulls []lifecycle.Pull) 
 	}
 	return pullError("record pulls", repo, p.db.update(ctx, func(t *tx) error {
 		for i, pull := range pulls {
-			if pull.At.IsZero() {
+			if pull.At.IsZero() || !t.has(manifestRows, keys[i]) {
 				continue
 			}
 			if v := t.get(pullRows, keys[i]); v != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -185,9 +186,43 @@ func TestOutbox(t *testing.T) {
 }
 
 func TestActivity(t *testing.T) {
-	lifecycletest.TestActivity(t, func(t testing.TB) lifecycle.Activity { return open(t, Options{Unsynced: true}).Pulls() })
+	lifecycletest.TestActivity(t, func(t testing.TB) lifecycle.Activity {
+		db := open(t, Options{Unsynced: true})
+		return struct {
+			lifecycle.Activity
+			manifest.Writer
+		}{db.Pulls(), db.Manifests()}
+	})
 }
 
 func TestRepositories(t *testing.T) {
 	repositorytest.TestStore(t, func(t testing.TB) repository.Store { return open(t, Options{Unsynced: true}).Repositories() })
+}
+
+// A registry records pulls late, and what was pulled may be gone.
+func TestOnlyPullsOfWhatIsThereAreRecorded(t *testing.T) {
+	db := open(t, Options{Unsynced: true})
+	gone, stays := push(t, db, repo, "gone", nil), push(t, db, repo, "stays", nil)
+	pulls := []lifecycle.Pull{{Digest: gone.Desc.Digest, At: time.Now()}, {Digest: stays.Desc.Digest, At: time.Now()}}
+	touch := func() {
+		t.Helper()
+		if err := db.Pulls().Touch(t.Context(), repo, pulls); err != nil {
+			t.Fatal(err)
+		}
+	}
+	touch()
+	if err := db.Manifests().Apply(t.Context(), repo, manifest.Change{Delete: []manifest.Removal{{Digest: gone.Desc.Digest}}}); err != nil {
+		t.Fatal(err)
+	}
+	touch()
+	var got []digest.Digest
+	for pull, err := range db.Pulls().Pulls(t.Context(), repo, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, pull.Digest)
+	}
+	if !slices.Equal(got, []digest.Digest{stays.Desc.Digest}) {
+		t.Errorf("pulls of %q are recorded, want %s", got, stays.Desc.Digest)
+	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // Pulls implements [lifecycle.Activity]. The last pull of a manifest goes with
-// it.
+// it, and none is recorded of one that is not there.
 type Pulls struct{ db *DB }
 
 var _ lifecycle.Activity = (*Pulls)(nil)
@@ -41,7 +41,9 @@ func (p *Pulls) Touch(ctx context.Context, repo string, pulls []lifecycle.Pull) 
 		ats[i] = last[digest.Digest(d)]
 	}
 	err := p.db.write(ctx, func(t *tx) error {
+		t.lockRepoShared(p.db, repo) // no manifest goes meanwhile
 		t.queue(`insert into pull (repo, digest, at) select $1, digest, at from unnest($2::text[], $3::timestamptz[]) as latest (digest, at)
+			where exists (select from manifest as m where m.repo = $1 and m.digest = latest.digest)
 			on conflict (repo, digest) do update set at = excluded.at where pull.at < excluded.at`, repo, dgsts, ats)
 		return nil
 	})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/examples/store/parts"
+	"github.com/wharfage/wharfage/lifecycle"
 	"github.com/wharfage/wharfage/manifest"
 )
 
@@ -90,6 +91,35 @@ func TestOfTwoProcessesOneMovesATag(t *testing.T) {
 		})
 		if (errs[0] == nil) == (errs[1] == nil) || !errors.Is(errors.Join(errs[:]...), manifest.ErrConflict) {
 			t.Fatalf("round %d: %v, %v, want one to win and the other to conflict", round, errs[0], errs[1])
+		}
+	}
+}
+
+func TestAPullThatIsRecordedWhileItsManifestGoesDoesNotStay(t *testing.T) {
+	dbs := two(t)
+	for round := range rounds {
+		var c manifest.Change
+		var pulls []lifecycle.Pull
+		for i := range 10 {
+			rec := document(fmt.Sprint(round, i))
+			c.Put = append(c.Put, rec)
+			c.Delete = append(c.Delete, manifest.Removal{Digest: rec.Desc.Digest})
+			pulls = append(pulls, lifecycle.Pull{Digest: rec.Desc.Digest, At: time.Now()})
+		}
+		apply(t, dbs[0], "r", manifest.Change{Put: c.Put})
+		var errs [2]error
+		together(2, func(i int) {
+			if i == round%2 {
+				errs[i] = dbs[i].Pulls().Touch(t.Context(), "r", pulls)
+			} else {
+				errs[i] = dbs[i].Manifests().Apply(t.Context(), "r", manifest.Change{Delete: c.Delete})
+			}
+		})
+		if err := errors.Join(errs[:]...); err != nil {
+			t.Fatal(err)
+		}
+		for pull, err := range dbs[0].Pulls().Pulls(t.Context(), "r", "") {
+			t.Fatalf("round %d: a pull of %s is recorded, %v", round, pull.Digest, err)
 		}
 	}
 }

@@ -197,7 +197,13 @@ func TestReferrers(t *testing.T) {
 func TestPulls(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
-			lifecycletest.TestActivity(t, func(t testing.TB) lifecycle.Activity { return open(t, kind.options(t)).Pulls() })
+			lifecycletest.TestActivity(t, func(t testing.TB) lifecycle.Activity {
+				db := open(t, kind.options(t))
+				return struct {
+					lifecycle.Activity
+					manifest.Writer
+				}{db.Pulls(), db.Manifests()}
+			})
 		})
 	}
 }
@@ -215,12 +221,16 @@ func TestTheLastPullOfAManifestGoesWithIt(t *testing.T) {
 	gone, stays := document("gone"), document("stays")
 	apply(t, db, "r", manifest.Change{Put: []manifest.Record{gone, stays}})
 	pulls := []lifecycle.Pull{{Digest: gone.Desc.Digest, At: time.Now()}, {Digest: stays.Desc.Digest, At: time.Now()}}
+	apply(t, db, "other", manifest.Change{Put: []manifest.Record{gone, stays}})
 	for _, repo := range []string{"r", "other"} {
 		if err := db.Pulls().Touch(t.Context(), repo, pulls); err != nil {
 			t.Fatal(err)
 		}
 	}
 	apply(t, db, "r", manifest.Change{Delete: []manifest.Removal{{Digest: gone.Desc.Digest}}})
+	if err := db.Pulls().Touch(t.Context(), "r", pulls); err != nil { // a registry records pulls late
+		t.Fatal(err)
+	}
 	for repo, want := range map[string]int{"r": 1, "other": 2} {
 		n := 0
 		for pull, err := range db.Pulls().Pulls(t.Context(), repo, "") {

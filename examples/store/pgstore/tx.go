@@ -14,7 +14,7 @@ import (
 // Locks are taken in one order, so that none waits for another in a circle:
 //
 //	the list of repositories (advisory; their creation, which takes no other), then rows of it
-//	the repository (advisory; Apply, Delete, Reindex)
+//	the repository (advisory; Apply, Delete, Reindex; shared by Touch of pulls, which takes only their rows then)
 //	the eras (advisory; shared by who refers to new keys, exclusive to close some)
 //	a session's row
 //	rows of links, by digest
@@ -53,6 +53,12 @@ func (t *tx) send(ctx context.Context) error {
 // another.
 func (t *tx) lockRepo(db *DB, repo string) {
 	t.queue(`select pg_advisory_xact_lock($1)`, db.lock("repo", repo))
+}
+
+// lockRepoShared queues a lock that makes lockRepo wait, and waits for that, but for no
+// other of its kind.
+func (t *tx) lockRepoShared(db *DB, repo string) {
+	t.queue(`select pg_advisory_xact_lock_shared($1)`, db.lock("repo", repo))
 }
 
 const tries = 10
