@@ -30,7 +30,7 @@ type update struct {
 	// run. It sees what was written by those before it, and calls nobody's code.
 	do func(*tx) error
 	// ended is nil, or called after each run of do, before anybody is told of the result. It
-	// says whether what do wrote was committed.
+	// says whether what do wrote is there now, whatever the result is.
 	ended func(committed bool)
 
 	leads    bool
@@ -40,7 +40,10 @@ type update struct {
 }
 
 // commitError is a failure after which nobody knows whether it was one.
-type commitError struct{ err error }
+type commitError struct {
+	err     error
+	visible bool // what was written is there, and perhaps not when the machine crashes
+}
 
 func (e *commitError) Error() string { return fmt.Sprintf("commit: %v", e.err) }
 func (e *commitError) Unwrap() error { return e.err }
@@ -131,9 +134,11 @@ func (q *queue) lead(u *update) {
 // it returns that one, with its result, and has undone the others.
 func (q *queue) attempt(batch []*update) (culprit *update) {
 	ran, culprit, err := q.transact(batch)
+	var unsure *commitError
+	committed := culprit == nil && (err == nil || errors.As(err, &unsure) && unsure.visible)
 	for _, u := range batch[:ran] {
 		if u.ended != nil {
-			u.ended(err == nil && culprit == nil && u.err == nil)
+			u.ended(committed && u.err == nil)
 		}
 	}
 	for _, u := range batch {
@@ -182,13 +187,20 @@ func (u *update) call(t *tx) (err error) {
 
 // commit takes a panic for an error too, since others wait for the result.
 func commit(b *bolt.Tx) (err error) {
+	db, id := b.DB(), b.ID()
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
-		if err != nil {
-			err = &commitError{err}
+		if err == nil {
+			return
 		}
+		unsure := &commitError{err: err}
+		if now, e := db.Begin(false); e == nil {
+			unsure.visible = now.ID() == id
+			now.Rollback()
+		}
+		err = unsure
 	}()
 	return b.Commit()
 }
