@@ -33,16 +33,19 @@ func (t *tx) openFrom(era uint64) {
 	}
 }
 
-// openEra returns the oldest era that is open when those are closed whose
+// openEra returns the oldest era that is open when those are closed of which a
 // successor began at cutoff or before.
 func (t *tx) openEra(cutoff time.Time) (uint64, error) {
 	open := number(t.get(metaRows, openEraRow))
 	for k, v := range t.under(eraRows, nil, numberRow(open+1)) {
 		r := row{s: string(v)}
-		if began := r.time(); r.err != nil || began.After(cutoff) {
+		began := r.time()
+		if r.err != nil {
 			return open, r.err
 		}
-		open = number(k)
+		if !began.After(cutoff) { // though one before it may have begun by a clock that was ahead
+			open = number(k)
+		}
 	}
 	return open, nil
 }
