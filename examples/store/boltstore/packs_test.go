@@ -247,6 +247,41 @@ func TestWhatCannotBeReadStaysAndStopsNothingElse(t *testing.T) {
 	allRead(t, db, sound)
 }
 
+// On a full disk nothing can be moved, and what needs no move gives its space back.
+func TestPacksOfNothingGoWhenOthersCannotBeMoved(t *testing.T) {
+	db := open(t, Options{Unsynced: true})
+	some := fillBlobs(t, db, 0, 10)
+	db = reopen(t, db)
+	none := fillBlobs(t, db, 10, 20)
+	remove(t, db, some, 5)
+	remove(t, db, none, 10)
+	db = reopen(t, db)
+	stays := fillBlobs(t, db, 20, 21)
+	c := db.packs.current
+	good := c.file
+	var err error
+	if c.file, err = os.Open(good.Name()); err != nil { // which cannot be written to
+		t.Fatal(err)
+	}
+	failures := 0
+	for _, err := range db.Blobs().Sweep(t.Context(), time.Now(), false) {
+		if err != nil {
+			failures++
+		}
+	}
+	if sizes := packed(t, db); failures != 1 || len(sizes) != 2 || sizes[1] != 1000 || sizes[3] != 100 {
+		t.Errorf("%d failures, and packs of %v bytes, want one, and the first and the third as they were", failures, sizes)
+	}
+	c.file.Close()
+	c.file = good
+	sweep(t, db, time.Now(), false)
+	if sizes := packed(t, db); len(sizes) != 1 || sizes[3] != 600 {
+		t.Errorf("when all can be moved, packs have %v bytes", sizes)
+	}
+	allRead(t, db, some)
+	allRead(t, db, stays)
+}
+
 // What is put and not yet referred to stays while its era is open.
 func TestASweepLeavesWhatIsPending(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -20,8 +20,9 @@ import (
 //
 // It reads the rows of all keys: once to see how much of each pack is in use,
 // which may be out of date at once, and once more when nothing can come to refer
-// to what is in the packs that are to go. A pack that cannot be read stays, and
-// reclaim goes on, and returns the first such error at the end.
+// to what is in the packs that are to go. A pack of which something cannot be read or
+// written, as on a full disk, stays, and reclaim goes on, and returns the first such
+// error at the end.
 func (p *packs) reclaim(ctx context.Context) error {
 	if !p.reclaiming.TryLock() {
 		return nil // somebody else is at it
@@ -51,11 +52,10 @@ func (p *packs) reclaim(ctx context.Context) error {
 	if err != nil || len(going) == 0 {
 		return err
 	}
-	var damage error
+	var failure error
 	if err := p.each(ctx, func(rows []packedRow) error {
-		d, err := p.move(ctx, going, rows)
-		damage = cmp.Or(damage, d)
-		return err
+		failure = cmp.Or(failure, p.move(ctx, going, rows))
+		return nil
 	}); err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (p *packs) reclaim(ctx context.Context) error {
 			return err
 		}
 	}
-	return damage
+	return failure
 }
 
 // remove lets those who have the pack open read on, and nobody open it again.
@@ -149,30 +149,38 @@ func (p *packs) each(ctx context.Context, f func([]packedRow) error) error {
 }
 
 // move, step 5, gives what rows have in packs that are to go another place. What
-// cannot be read stays where it is, and so do those packs.
-func (p *packs) move(ctx context.Context, going map[uint32]bool, rows []packedRow) (damage, err error) {
+// cannot be read or written stays where it is, and so do those packs.
+func (p *packs) move(ctx context.Context, going map[uint32]bool, rows []packedRow) (failure error) {
 	const most = 1 << 20 // bytes at once
 	var data []byte
 	var batch []packedRow
+	stay := func(err error, rows ...packedRow) {
+		for _, r := range rows {
+			delete(going, r.at.pack)
+			failure = cmp.Or(failure, fmt.Errorf("move object %s: %w", unpackKey(string(r.key)), err))
+		}
+	}
+	write := func() {
+		if err := p.repoint(ctx, data, batch); err != nil {
+			stay(err, batch...)
+		}
+		data, batch = data[:0], batch[:0]
+	}
 	for _, r := range rows {
 		if !going[r.at.pack] {
 			continue
 		}
 		longer, err := p.read(data, r.at)
 		if err != nil {
-			delete(going, r.at.pack)
-			damage = cmp.Or(damage, fmt.Errorf("move object %s: %w", unpackKey(string(r.key)), err))
+			stay(err, r)
 			continue
 		}
-		data, batch = longer, append(batch, r)
-		if len(data) >= most {
-			if err := p.repoint(ctx, data, batch); err != nil {
-				return damage, err
-			}
-			data, batch = data[:0], batch[:0]
+		if data, batch = longer, append(batch, r); len(data) >= most {
+			write()
 		}
 	}
-	return damage, p.repoint(ctx, data, batch)
+	write()
+	return failure
 }
 
 // read appends what is at a place to data.
