@@ -217,6 +217,7 @@ func (p *packs) repoint(ctx context.Context, data []byte, rows []packedRow) erro
 			to.size = r.at.size
 			if v := t.get(keyRows, r.key); bytes.Equal(v, placeRow(r.at)) {
 				t.put(keyRows, r.key, placeRow(to))
+				t.notePack(to.pack)
 			}
 			to.off += to.size
 		}
