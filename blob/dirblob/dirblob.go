@@ -348,6 +348,9 @@ func (s *Store) Delete(ctx context.Context, repo string, dgst digest.Digest, cut
 		mu.Lock()
 		defer mu.Unlock()
 		fi, err := stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return blob.ErrNotFound
+		}
 		if err != nil {
 			return err
 		}
@@ -367,7 +370,7 @@ func (s *Store) Delete(ctx context.Context, repo string, dgst digest.Digest, cut
 		err = s.files().syncFolder(filepath.Dir(path))
 	}
 	if err != nil {
-		return blobError("delete", repo, dgst, err, true)
+		return blobError("delete", repo, dgst, err, false)
 	}
 	return nil
 }

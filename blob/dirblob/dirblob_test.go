@@ -2,6 +2,7 @@ package dirblob
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -396,5 +397,21 @@ func BenchmarkPut(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestAGuardThatFailsIsNotNotFound has one that keeps its manifests in files.
+func TestAGuardThatFailsIsNotNotFound(t *testing.T) {
+	s := &Store{Dir: t.TempDir(), Unsynced: true}
+	dgst := digest.FromString("content")
+	if err := blob.Put(t.Context(), s, "r", ocispec.Descriptor{Digest: dgst, Size: 7}, strings.NewReader("content")); err != nil {
+		t.Fatal(err)
+	}
+	s.Guard = func(context.Context, string, digest.Digest, func() error) error {
+		_, err := os.ReadFile(filepath.Join(s.Dir, "manifests"))
+		return err
+	}
+	if err := s.Delete(t.Context(), "r", dgst, time.Time{}); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("Delete = %v, want the error of the Guard", err)
 	}
 }
