@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -245,6 +247,32 @@ func TestWhatCannotBeReadStaysAndStopsNothingElse(t *testing.T) {
 		t.Errorf("%d failures, and packs of %v bytes, want the first as it was, and the rest moved", failures, sizes)
 	}
 	allRead(t, db, sound)
+}
+
+func TestAPackThatCannotBeReadKeepsNoFilesOfACrash(t *testing.T) {
+	db := open(t, Options{Unsynced: true})
+	remove(t, db, fillBlobs(t, db, 0, 5), 5)
+	fillBlobs(t, db, 5, 10)
+	db = reopen(t, db)
+	if err := os.Truncate(db.packs.path(1), 950); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(db.Dir, "objects", "~tmp", "LEFT")
+	if err := os.MkdirAll(filepath.Dir(left), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(left, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	failures := 0
+	for _, err := range db.Blobs().Sweep(t.Context(), time.Now().Add(time.Hour), false) {
+		if err != nil {
+			failures++
+		}
+	}
+	if _, err := os.Stat(left); failures != 1 || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%d failures, and the file that a crash has left: %v", failures, err)
+	}
 }
 
 // On a full disk nothing can be moved, and what needs no move gives its space back.

@@ -57,11 +57,14 @@ func (t *tx) openEra(cutoff time.Time) (uint64, error) {
 func (b *Blobs) Sweep(ctx context.Context, cutoff time.Time, dry bool) iter.Seq2[blob.Object, error] {
 	return func(yield func(blob.Object, error) bool) {
 		done, err := b.sweep(ctx, cutoff, dry, yield)
-		if b.db.packs != nil && done && err == nil && !dry {
-			err = b.db.packs.reclaim(ctx)
-		}
-		if s, ok := b.db.Objects.(blob.ObjectSweeper); ok && done && err == nil && !dry {
-			_, err = s.Sweep(ctx, cutoff)
+		if done && err == nil && !dry {
+			if b.db.packs != nil {
+				err = b.db.packs.reclaim(ctx)
+			}
+			if s, ok := b.db.Objects.(blob.ObjectSweeper); ok {
+				_, e := s.Sweep(ctx, cutoff)
+				err = errors.Join(err, e)
+			}
 		}
 		if err != nil {
 			yield(blob.Object{}, blobError("sweep", "", "", err))
