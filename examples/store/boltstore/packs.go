@@ -35,6 +35,7 @@ type packs struct {
 	buffers      sync.Pool // of *[]byte, at least below long
 
 	reclaiming sync.Mutex
+	atOnce     int64 // bytes, about, that reclaim moves before it removes what it has moved them from
 
 	writing sync.Mutex // for what follows; taken before mu
 	current *pack      // nil until something is put
@@ -101,7 +102,7 @@ func (t *tx) notePack(n uint32) {
 // another, of which it cannot know what was lost, nor to one that takes the name
 // of a lost one, whose rows would find other bytes in it.
 func newPacks(db *DB, beneath blob.Objects, dir string, below int) (*packs, error) {
-	p := &packs{Objects: beneath, db: db, dir: dir, below: below, unsynced: db.Unsynced, next: 1,
+	p := &packs{Objects: beneath, db: db, dir: dir, below: below, unsynced: db.Unsynced, next: 1, atOnce: 4 * packSize,
 		pending: map[string]place{}, open: map[uint32]*pack{}}
 	const least = 32 << 10 // what is read may have been packed when more was
 	p.buffers.New = func() any { b := make([]byte, max(below, least)); return &b }

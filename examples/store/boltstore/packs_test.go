@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -310,10 +311,56 @@ func TestPacksOfNothingGoWhenOthersCannotBeMoved(t *testing.T) {
 	allRead(t, db, stays)
 }
 
+// looking is a context that does something whenever it is asked.
+type looking struct {
+	context.Context
+	look func()
+}
+
+func (c looking) Err() error {
+	c.look()
+	return c.Context.Err()
+}
+
+// Packs are not all there twice before the first of them goes.
+func TestASweepTakesLittleSpaceBeforeItGivesSomeBack(t *testing.T) {
+	const blobs, lost, n = 20, 4, 16
+	db := open(t, Options{Unsynced: true})
+	db.packs.atOnce = 2 * blobs * 100
+	all := map[digest.Digest]string{}
+	for i := range n {
+		some := fillBlobs(t, db, i*blobs, (i+1)*blobs)
+		remove(t, db, some, lost)
+		maps.Copy(all, some)
+		db.packs.writing.Lock()
+		db.packs.turn()
+		db.packs.writing.Unlock()
+	}
+	var most int64
+	ctx := looking{t.Context(), func() {
+		var sum int64
+		for _, size := range packed(t, db) {
+			sum += size
+		}
+		most = max(most, sum)
+	}}
+	for _, err := range db.Blobs().Sweep(ctx, time.Now(), false) {
+		t.Error(err)
+	}
+	if limit := int64(n*blobs*100) + db.packs.atOnce; most > limit {
+		t.Errorf("packs have up to %d bytes during a sweep, want %d at most", most, limit)
+	}
+	if sizes := packed(t, db); len(sizes) != 1 {
+		t.Errorf("packs have %v bytes when %d are in use", sizes, len(all)*100)
+	}
+	allRead(t, db, all)
+}
+
 // What is put and not yet referred to stays while its era is open.
 func TestASweepLeavesWhatIsPending(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	db := open(t, Options{Unsynced: true, Now: func() time.Time { return now }})
+	fillBlobs(t, db, 0, 10) // of which a stray is little
 	c := stray(t, db)
 	sweep(t, db, now.Add(-time.Hour), false)
 	if err := db.Blobs().put(t.Context(), repo, digest.FromString("stray"), c); err != nil {

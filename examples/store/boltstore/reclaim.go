@@ -16,29 +16,21 @@ import (
 // reclaim gives back the space of packed content that nothing refers to any
 // more. A pack that has lost more than a sixteenth goes: what is left in it is
 // appended to the current one, and rows are pointed there. Only then is the file removed; a
-// crash before that leaves two copies, of which one is of no use.
+// crash before that leaves two copies, of which one is of no use. Those that have
+// least left go first, and only so many at a time that little is there twice.
 //
 // It reads the rows of all keys: once to see how much of each pack is in use,
-// which may be out of date at once, and once more when nothing can come to refer
-// to what is in the packs that are to go. A pack of which something cannot be read or
-// written, as on a full disk, stays, and reclaim goes on, and returns the first such
-// error at the end.
+// which may be out of date at once, and once more for each lot, when nothing can come to
+// refer to what is in it. A pack of which something cannot be read or
+// written, as on a full disk, or that cannot be removed, stays, and reclaim goes on, and
+// returns the first such error at the end.
 func (p *packs) reclaim(ctx context.Context) error {
 	if !p.reclaiming.TryLock() {
 		return nil // somebody else is at it
 	}
 	defer p.reclaiming.Unlock()
-	numbers, err := p.numbers()
-	if err != nil || len(numbers) == 0 {
-		return err
-	}
-	used := make(map[uint32]int64, len(numbers))
-	if err := p.each(ctx, func(rows []packedRow) error {
-		for _, r := range rows {
-			used[r.at.pack] += int64(r.at.size)
-		}
-		return nil
-	}); err != nil {
+	worn, used, err := p.worn(ctx)
+	if err != nil {
 		return err
 	}
 	var open uint64
@@ -48,23 +40,61 @@ func (p *packs) reclaim(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	going, err := p.condemn(numbers, used, open)
-	if err != nil || len(going) == 0 {
-		return err
-	}
 	var failure error
-	if err := p.each(ctx, func(rows []packedRow) error {
-		failure = cmp.Or(failure, p.move(ctx, going, rows))
-		return nil
-	}); err != nil {
-		return err
-	}
-	for n := range going { // step 6
-		if err := p.remove(n); err != nil {
-			return err
+	for {
+		n := 0
+		for left := int64(0); n < len(worn) && (n == 0 || left+used[worn[n]] <= p.atOnce); n++ {
+			left += used[worn[n]]
+		}
+		going := p.condemn(worn[:n], open) // of none too, for what is pending
+		if len(going) > 0 {
+			if err := p.each(ctx, func(rows []packedRow) error {
+				failure = cmp.Or(failure, p.move(ctx, going, rows))
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
+		for n := range going { // step 6
+			failure = cmp.Or(failure, p.remove(n))
+		}
+		if worn = worn[n:]; len(worn) == 0 {
+			return failure
 		}
 	}
-	return failure
+}
+
+// worn returns the packs that have lost much, and how many bytes of each pack are in use. Those
+// with the least come first.
+func (p *packs) worn(ctx context.Context) (worn []uint32, used map[uint32]int64, err error) {
+	numbers, err := p.numbers()
+	if err != nil || len(numbers) == 0 {
+		return nil, nil, err
+	}
+	size := make(map[uint32]int64, len(numbers)) // before the rows, or what is written meanwhile looks lost
+	for _, n := range numbers {
+		info, err := os.Stat(p.path(n))
+		if err != nil {
+			return nil, nil, err
+		}
+		size[n] = info.Size()
+	}
+	used = make(map[uint32]int64, len(numbers))
+	if err := p.each(ctx, func(rows []packedRow) error {
+		for _, r := range rows {
+			used[r.at.pack] += int64(r.at.size)
+		}
+		return nil
+	}); err != nil {
+		return nil, nil, err
+	}
+	for _, n := range numbers {
+		if lost := size[n] - used[n]; lost > size[n]/16 || size[n] == 0 {
+			worn = append(worn, n)
+		}
+	}
+	slices.SortFunc(worn, func(a, b uint32) int { return cmp.Compare(used[a], used[b]) })
+	return worn, used, nil
 }
 
 // remove lets those who have the pack open read on, and nobody open it again.
@@ -82,22 +112,16 @@ func (p *packs) remove(number uint32) error {
 	return nil
 }
 
-// condemn, step 4, chooses packs that are to go. None of them is the current
+// condemn, step 4, makes a set of packs that are to go. None of them is the current
 // one, and nothing that is in them is pending, in an era from open on: rows that
 // refer to them can only become fewer.
-func (p *packs) condemn(numbers []uint32, used map[uint32]int64, open uint64) (map[uint32]bool, error) {
+func (p *packs) condemn(numbers []uint32, open uint64) map[uint32]bool {
 	going := map[uint32]bool{}
+	for _, n := range numbers {
+		going[n] = true
+	}
 	p.writing.Lock()
 	defer p.writing.Unlock()
-	for _, n := range numbers {
-		info, err := os.Stat(p.path(n))
-		if err != nil {
-			return nil, err
-		}
-		if lost := info.Size() - used[n]; lost > info.Size()/16 || info.Size() == 0 {
-			going[n] = true
-		}
-	}
 	if p.current != nil && going[p.current.number] {
 		p.turn()
 	}
@@ -110,7 +134,7 @@ func (p *packs) condemn(numbers []uint32, used map[uint32]int64, open uint64) (m
 			delete(going, at.pack)
 		}
 	}
-	return going, nil
+	return going
 }
 
 // packedRow is a row of keyRows for content in a pack.
