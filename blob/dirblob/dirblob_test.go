@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -415,3 +416,26 @@ func TestAGuardThatFailsIsNotNotFound(t *testing.T) {
 		t.Errorf("Delete = %v, want the error of the Guard", err)
 	}
 }
+
+// TestAPutThatASweepHasOvertakenIsTold that, and not that a file of the store is missing.
+func TestAPutThatASweepHasOvertakenIsTold(t *testing.T) {
+	s := &Store{Dir: t.TempDir(), Unsynced: true}
+	overtaken := func() io.Reader {
+		return io.MultiReader(strings.NewReader("content"), readerFunc(func([]byte) (int, error) {
+			for range s.Sweep(t.Context(), time.Now().Add(time.Hour), false) {
+			}
+			return 0, io.EOF
+		}))
+	}
+	err := blob.Put(t.Context(), s, "r", ocispec.Descriptor{Digest: digest.FromString("content"), Size: 7}, overtaken())
+	if !errors.Is(err, errSwept) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Put of a blob = %v", err)
+	}
+	if _, err = s.files().Put(t.Context(), "key", overtaken()); !errors.Is(err, errSwept) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Put of an object = %v", err)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }

@@ -270,7 +270,7 @@ func (s *Store) append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Up
 	return u, nil
 }
 
-// errSwept is a part that is gone though its session is as it was.
+// errSwept is a write, or a part of a session that is as it was, whose file is gone.
 var errSwept = errors.New("the write took too long, and a collection has overtaken it")
 
 // errDamaged is a session that has lost bytes which were acknowledged.

@@ -53,7 +53,9 @@ func (o *Objects) fill(f *os.File, fill func(*os.File) (int64, error)) (int64, e
 func (o *Objects) publish(file, path string, mu *sync.Mutex) error {
 	err := o.move(file, path, mu)
 	if err != nil {
-		os.Remove(file)
+		if e := os.Remove(file); errors.Is(err, fs.ErrNotExist) && errors.Is(e, fs.ErrNotExist) {
+			err = errSwept
+		}
 	}
 	return err
 }
