@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -439,3 +441,27 @@ func TestAPutThatASweepHasOvertakenIsTold(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// TestABeginThatFailsLeavesNothing has a session whose folder can be made, and no file in it, as
+// on a full disk.
+func TestABeginThatFailsLeavesNothing(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("goes by the length of a path that Linux allows")
+	}
+	const most = 4095
+	dir := t.TempDir()
+	for folder := most - len("/uploads/ABCDEFGHIJKLMNOPQRSTUVWXYZ"); len(dir) < folder; {
+		n := min(folder-len(dir)-1, 200)
+		if rest := folder - len(dir) - 1 - n; rest == 1 {
+			n--
+		}
+		dir += "/" + strings.Repeat("d", n)
+	}
+	s := &Store{Dir: dir, Unsynced: true}
+	if _, err := s.Begin(t.Context(), "r", digest.SHA256); !errors.Is(err, syscall.ENAMETOOLONG) {
+		t.Fatalf("Begin = %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "uploads")); len(left) > 0 || err != nil {
+		t.Errorf("%v, %v", left, err)
+	}
+}

@@ -199,7 +199,11 @@ func (s *Store) begin(ctx context.Context, u blob.Upload) error {
 		return err
 	}
 	// Nobody else knows the ID yet, so that no one can read half of it.
-	return os.WriteFile(filepath.Join(dir, sessionName), text, 0o666)
+	if err := os.WriteFile(filepath.Join(dir, sessionName), text, 0o666); err != nil {
+		end(dir)
+		return err
+	}
+	return nil
 }
 
 // Lookup implements [blob.Uploads].
