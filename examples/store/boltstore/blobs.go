@@ -90,7 +90,7 @@ func keysOf(c parts.Content) []string { return c.Without(parts.Content{}) }
 func (b *Blobs) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]blob.Info, error) {
 	now := b.db.Now()
 	infos := make([]blob.Info, len(dgsts))
-	old := false
+	unsure := false // whether the promise is durable
 	err := b.db.view(ctx, func(t *tx) error {
 		for i, d := range dgsts {
 			l, found, err := t.link(repo, d)
@@ -99,12 +99,12 @@ func (b *Blobs) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([
 			}
 			if found {
 				infos[i] = blob.Info{Digest: d, Size: l.size, TouchedAt: l.touched}
-				old = old || b.db.old(l.touched, now)
+				unsure = unsure || b.db.old(l.touched, now) || !b.db.durable(t)
 			}
 		}
 		return nil
 	})
-	if err == nil && old {
+	if err == nil && unsure {
 		err = b.db.update(ctx, func(t *tx) error { return b.db.renew(t, repo, infos, now) })
 	}
 	if err != nil {
@@ -230,7 +230,7 @@ func (b *Blobs) Mount(ctx context.Context, from, repo string, dgst digest.Digest
 			return orNotFound(err)
 		}
 		l, found, err := t.link(repo, dgst)
-		fresh = found && !b.db.old(l.touched, now)
+		fresh = found && !b.db.old(l.touched, now) && b.db.durable(t)
 		return err
 	})
 	if err == nil && !fresh {

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -18,6 +19,8 @@ import (
 type queue struct {
 	bolt  *bolt.DB
 	packs *packs
+
+	committing atomic.Int64 // ID of the transaction whose commit is under way
 
 	mu      sync.Mutex
 	waiting []*update
@@ -165,7 +168,9 @@ func (q *queue) transact(batch []*update) (ran int, culprit *update, err error) 
 		wrote = wrote || t.wrote
 	}
 	if wrote {
+		q.committing.Store(int64(b.ID()))
 		err = commit(b)
+		q.committing.Store(0)
 	}
 	return len(batch), nil, err
 }

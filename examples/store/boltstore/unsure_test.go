@@ -133,3 +133,53 @@ func TestContentIsNotDroppedForItself(t *testing.T) {
 		}
 	}
 }
+
+// TestNoPromiseBeforeItIsDurable asks for a blob that is visible, since bbolt has written its
+// meta page, while the commit is not done yet.
+func TestNoPromiseBeforeItIsDurable(t *testing.T) {
+	db := open(t, Options{})
+	put(t, db, otherRepo, "content")
+	dgst := digest.FromString("content")
+	for name, ask := range map[string]func() (bool, error){
+		"Stat": func() (bool, error) {
+			infos, err := db.Blobs().Stat(t.Context(), repo, []digest.Digest{dgst})
+			return err == nil && infos[0].Digest == dgst, err
+		},
+		"Mount": func() (bool, error) {
+			err := db.Blobs().Mount(t.Context(), otherRepo, repo, dgst)
+			return err == nil, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var all sync.WaitGroup
+			if err := db.update(t.Context(), func(x *tx) error {
+				x.setLink(repo, dgst, link{time.Now(), 7})
+				x.bolt.OnCommit(func() {
+					answered := make(chan bool, 1)
+					all.Go(func() {
+						found, err := ask()
+						if !found {
+							t.Errorf("%t, %v", found, err)
+						}
+						answered <- true
+					})
+					for waits := false; !waits; {
+						select {
+						case <-answered:
+							t.Error("answered before the commit was done")
+							return
+						default:
+							db.queue.mu.Lock()
+							waits = len(db.queue.waiting) == 1
+							db.queue.mu.Unlock()
+						}
+					}
+				})
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			all.Wait()
+		})
+	}
+}
