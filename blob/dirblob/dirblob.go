@@ -182,6 +182,9 @@ func (s *Store) stat(repo string, dgst digest.Digest) (blob.Info, error) {
 		defer mu.Unlock()
 		fi, err = s.touch(path, now)
 	}
+	if err == nil {
+		err = s.files().finishSync(path) // somebody else's, who is at it
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return blob.Info{}, nil
 	}

@@ -465,3 +465,47 @@ func TestABeginThatFailsLeavesNothing(t *testing.T) {
 		t.Errorf("%v, %v", left, err)
 	}
 }
+
+// TestNoPromiseBeforeItIsDurable asks for a blob that a call under way has made visible, or has
+// touched, and has not synced yet.
+func TestNoPromiseBeforeItIsDurable(t *testing.T) {
+	now := time.Now()
+	s := &Store{Dir: t.TempDir(), Now: func() time.Time { return now }}
+	dgst := digest.FromString("content")
+	path, err := s.blobPath("r", dgst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := map[string]bool{} // what was about to be synced when it was asked
+	var asking string
+	s.files().syncs = func(synced string) {
+		if asking != "" {
+			if asking == synced {
+				asking = ""
+			}
+			return
+		}
+		if infos, err := stat(path); err != nil || infos.Size() == 0 || asked[synced] || synced != path && synced != filepath.Dir(path) {
+			return
+		}
+		asked[synced], asking = true, synced
+		infos, err := s.Stat(t.Context(), "r", []digest.Digest{dgst})
+		if err != nil || infos[0].Digest == "" {
+			t.Errorf("Stat = %v, %v", infos, err)
+		}
+		if asking != "" {
+			t.Errorf("Stat has answered before %s was synced", asking)
+		}
+		asking = ""
+	}
+	if err := blob.Put(t.Context(), s, "r", ocispec.Descriptor{Digest: dgst, Size: 7}, strings.NewReader("content")); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(20 * time.Hour)
+	if _, err := s.Stat(t.Context(), "r", []digest.Digest{dgst}); err != nil {
+		t.Fatal(err)
+	}
+	if len(asked) != 2 {
+		t.Errorf("asked at syncs of %v, want the folder's and the file's", asked)
+	}
+}
