@@ -317,11 +317,6 @@ func (db *DB) update(ctx context.Context, f func(*tx) error) error {
 	return db.queue.run(ctx, &update{do: f})
 }
 
-// durable tells whether what a view sees is. bbolt shows what it commits before the last sync.
-func (db *DB) durable(t *tx) bool {
-	return db.Unsynced || int64(t.bolt.ID()) != db.queue.committing.Load()
-}
-
 // settle ends a call that has put objects under the keys added, and was to leave nothing that
 // refers to those of gone. It deletes what is of no use. If nobody knows whether the call has
 // failed, that is left to a sweep.

@@ -20,7 +20,7 @@ type queue struct {
 	bolt  *bolt.DB
 	packs *packs
 
-	committing atomic.Int64 // ID of the transaction whose commit is under way
+	committing atomic.Pointer[committing] // nil if there is none
 
 	mu      sync.Mutex
 	waiting []*update
@@ -168,9 +168,12 @@ func (q *queue) transact(batch []*update) (ran int, culprit *update, err error) 
 		wrote = wrote || t.wrote
 	}
 	if wrote {
-		q.committing.Store(int64(b.ID()))
+		c := &committing{id: b.ID(), done: make(chan struct{})}
+		q.committing.Store(c)
 		err = commit(b)
-		q.committing.Store(0)
+		q.committing.Store(nil)
+		c.err = err
+		close(c.done)
 	}
 	return len(batch), nil, err
 }
@@ -188,6 +191,28 @@ func (u *update) call(t *tx) (err error) {
 		}
 	}()
 	return u.do(t)
+}
+
+// committing is a commit that is under way.
+type committing struct {
+	id   int // of the transaction
+	done chan struct{}
+	err  error // when it is done
+}
+
+// durable returns when what a view has seen is durable, whose transaction has that ID. bbolt shows
+// what it commits before the last sync.
+func (q *queue) durable(ctx context.Context, id int) error {
+	c := q.committing.Load()
+	if c == nil || c.id != id || q.bolt.NoSync {
+		return nil
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // commit takes a panic for an error too, since others wait for the result.

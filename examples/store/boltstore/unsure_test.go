@@ -1,10 +1,12 @@
 package boltstore
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -137,49 +139,43 @@ func TestContentIsNotDroppedForItself(t *testing.T) {
 // TestNoPromiseBeforeItIsDurable asks for a blob that is visible, since bbolt has written its
 // meta page, while the commit is not done yet.
 func TestNoPromiseBeforeItIsDurable(t *testing.T) {
-	db := open(t, Options{})
-	put(t, db, otherRepo, "content")
 	dgst := digest.FromString("content")
-	for name, ask := range map[string]func() (bool, error){
-		"Stat": func() (bool, error) {
-			infos, err := db.Blobs().Stat(t.Context(), repo, []digest.Digest{dgst})
-			return err == nil && infos[0].Digest == dgst, err
+	for name, ask := range map[string]func(context.Context, *Blobs) error{
+		"Stat": func(ctx context.Context, b *Blobs) error {
+			infos, err := b.Stat(ctx, repo, []digest.Digest{dgst})
+			if err == nil && infos[0].Digest != dgst {
+				err = blob.ErrNotFound
+			}
+			return err
 		},
-		"Mount": func() (bool, error) {
-			err := db.Blobs().Mount(t.Context(), otherRepo, repo, dgst)
-			return err == nil, err
-		},
+		"Mount": func(ctx context.Context, b *Blobs) error { return b.Mount(ctx, otherRepo, repo, dgst) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var all sync.WaitGroup
-			if err := db.update(t.Context(), func(x *tx) error {
-				x.setLink(repo, dgst, link{time.Now(), 7})
-				x.bolt.OnCommit(func() {
-					answered := make(chan bool, 1)
-					all.Go(func() {
-						found, err := ask()
-						if !found {
-							t.Errorf("%t, %v", found, err)
+			synctest.Test(t, func(t *testing.T) {
+				db := open(t, Options{})
+				put(t, db, otherRepo, "content")
+				ctx, cancel := context.WithCancel(t.Context())
+				answers := make(chan error, 2)
+				if err := db.update(t.Context(), func(x *tx) error {
+					x.setLink(repo, dgst, link{time.Now(), 7})
+					x.bolt.OnCommit(func() {
+						go func() { answers <- ask(ctx, db.Blobs()) }()
+						synctest.Wait()
+						cancel()
+						if err := <-answers; !errors.Is(err, context.Canceled) {
+							t.Errorf("before the commit is done: %v", err)
 						}
-						answered <- true
+						go func() { answers <- ask(t.Context(), db.Blobs()) }()
+						synctest.Wait()
 					})
-					for waits := false; !waits; {
-						select {
-						case <-answered:
-							t.Error("answered before the commit was done")
-							return
-						default:
-							db.queue.mu.Lock()
-							waits = len(db.queue.waiting) == 1
-							db.queue.mu.Unlock()
-						}
-					}
-				})
-				return nil
-			}); err != nil {
-				t.Fatal(err)
-			}
-			all.Wait()
+					return nil
+				}); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-answers; err != nil {
+					t.Error(err)
+				}
+			})
 		})
 	}
 }
