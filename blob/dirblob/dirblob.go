@@ -182,6 +182,9 @@ func (s *Store) stat(repo string, dgst digest.Digest) (blob.Info, error) {
 		defer mu.Unlock()
 		fi, err = s.touch(path, now)
 	}
+	if err == nil {
+		err = s.files().finishSync(path) // somebody else's, who is at it
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return blob.Info{}, nil
 	}
@@ -348,6 +351,9 @@ func (s *Store) Delete(ctx context.Context, repo string, dgst digest.Digest, cut
 		mu.Lock()
 		defer mu.Unlock()
 		fi, err := stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return blob.ErrNotFound
+		}
 		if err != nil {
 			return err
 		}
@@ -367,7 +373,7 @@ func (s *Store) Delete(ctx context.Context, repo string, dgst digest.Digest, cut
 		err = s.files().syncFolder(filepath.Dir(path))
 	}
 	if err != nil {
-		return blobError("delete", repo, dgst, err, true)
+		return blobError("delete", repo, dgst, err, false)
 	}
 	return nil
 }

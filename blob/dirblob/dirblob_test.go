@@ -2,14 +2,18 @@ package dirblob
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -396,5 +400,112 @@ func BenchmarkPut(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestAGuardThatFailsIsNotNotFound has one that keeps its manifests in files.
+func TestAGuardThatFailsIsNotNotFound(t *testing.T) {
+	s := &Store{Dir: t.TempDir(), Unsynced: true}
+	dgst := digest.FromString("content")
+	if err := blob.Put(t.Context(), s, "r", ocispec.Descriptor{Digest: dgst, Size: 7}, strings.NewReader("content")); err != nil {
+		t.Fatal(err)
+	}
+	s.Guard = func(context.Context, string, digest.Digest, func() error) error {
+		_, err := os.ReadFile(filepath.Join(s.Dir, "manifests"))
+		return err
+	}
+	if err := s.Delete(t.Context(), "r", dgst, time.Time{}); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("Delete = %v, want the error of the Guard", err)
+	}
+}
+
+// TestAPutThatASweepHasOvertakenIsTold that, and not that a file of the store is missing.
+func TestAPutThatASweepHasOvertakenIsTold(t *testing.T) {
+	s := &Store{Dir: t.TempDir(), Unsynced: true}
+	overtaken := func() io.Reader {
+		return io.MultiReader(strings.NewReader("content"), readerFunc(func([]byte) (int, error) {
+			for range s.Sweep(t.Context(), time.Now().Add(time.Hour), false) {
+			}
+			return 0, io.EOF
+		}))
+	}
+	err := blob.Put(t.Context(), s, "r", ocispec.Descriptor{Digest: digest.FromString("content"), Size: 7}, overtaken())
+	if !errors.Is(err, errSwept) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Put of a blob = %v", err)
+	}
+	if _, err = s.files().Put(t.Context(), "key", overtaken()); !errors.Is(err, errSwept) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Put of an object = %v", err)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// TestABeginThatFailsLeavesNothing has a session whose folder can be made, and no file in it, as
+// on a full disk.
+func TestABeginThatFailsLeavesNothing(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("goes by the length of a path that Linux allows")
+	}
+	const most = 4095
+	dir := t.TempDir()
+	for folder := most - len("/uploads/ABCDEFGHIJKLMNOPQRSTUVWXYZ"); len(dir) < folder; {
+		n := min(folder-len(dir)-1, 200)
+		if rest := folder - len(dir) - 1 - n; rest == 1 {
+			n--
+		}
+		dir += "/" + strings.Repeat("d", n)
+	}
+	s := &Store{Dir: dir, Unsynced: true}
+	if _, err := s.Begin(t.Context(), "r", digest.SHA256); !errors.Is(err, syscall.ENAMETOOLONG) {
+		t.Fatalf("Begin = %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "uploads")); len(left) > 0 || err != nil {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// TestNoPromiseBeforeItIsDurable asks for a blob that a call under way has made visible, or has
+// touched, and has not synced yet.
+func TestNoPromiseBeforeItIsDurable(t *testing.T) {
+	now := time.Now()
+	s := &Store{Dir: t.TempDir(), Now: func() time.Time { return now }}
+	dgst := digest.FromString("content")
+	path, err := s.blobPath("r", dgst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := map[string]bool{} // what was about to be synced when it was asked
+	var asking string
+	s.files().syncs = func(synced string) {
+		if asking != "" {
+			if asking == synced {
+				asking = ""
+			}
+			return
+		}
+		if infos, err := stat(path); err != nil || infos.Size() == 0 || asked[synced] || synced != path && synced != filepath.Dir(path) {
+			return
+		}
+		asked[synced], asking = true, synced
+		infos, err := s.Stat(t.Context(), "r", []digest.Digest{dgst})
+		if err != nil || infos[0].Digest == "" {
+			t.Errorf("Stat = %v, %v", infos, err)
+		}
+		if asking != "" {
+			t.Errorf("Stat has answered before %s was synced", asking)
+		}
+		asking = ""
+	}
+	if err := blob.Put(t.Context(), s, "r", ocispec.Descriptor{Digest: dgst, Size: 7}, strings.NewReader("content")); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(20 * time.Hour)
+	if _, err := s.Stat(t.Context(), "r", []digest.Digest{dgst}); err != nil {
+		t.Fatal(err)
+	}
+	if len(asked) != 2 {
+		t.Errorf("asked at syncs of %v, want the folder's and the file's", asked)
 	}
 }

@@ -44,9 +44,10 @@ type Objects struct {
 	syncs   func(path string) // a test's; called before each sync
 	buffers sync.Pool         // of *[bufferSize]byte
 
-	root sync.Mutex // taken before mu
-	mu   sync.Mutex
-	made map[string]struct{} // folders known to be there, durably
+	root    sync.Mutex // taken before mu
+	mu      sync.Mutex
+	made    map[string]struct{} // folders known to be there, durably
+	visible map[string]int      // files that may be seen before they are durable, by how many calls
 }
 
 var _ interface {
@@ -264,16 +265,11 @@ func (o *Objects) Touch(ctx context.Context, key string, at time.Time) error {
 }
 
 func (o *Objects) touch(path string, at time.Time) error {
-	if err := os.Chtimes(path, time.Time{}, at); err != nil || o.Unsynced {
+	defer o.beginSync(path)()
+	if err := os.Chtimes(path, time.Time{}, at); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	o.syncing(path)
-	return f.Sync()
+	return o.syncFile(path)
 }
 
 // Delete removes an object, durably. Open readers keep reading it.

@@ -199,7 +199,11 @@ func (s *Store) begin(ctx context.Context, u blob.Upload) error {
 		return err
 	}
 	// Nobody else knows the ID yet, so that no one can read half of it.
-	return os.WriteFile(filepath.Join(dir, sessionName), text, 0o666)
+	if err := os.WriteFile(filepath.Join(dir, sessionName), text, 0o666); err != nil {
+		end(dir)
+		return err
+	}
+	return nil
 }
 
 // Lookup implements [blob.Uploads].
@@ -270,7 +274,7 @@ func (s *Store) append(ctx context.Context, u blob.Upload, r io.Reader) (blob.Up
 	return u, nil
 }
 
-// errSwept is a part that is gone though its session is as it was.
+// errSwept is a write, or a part of a session that is as it was, whose file is gone.
 var errSwept = errors.New("the write took too long, and a collection has overtaken it")
 
 // errDamaged is a session that has lost bytes which were acknowledged.

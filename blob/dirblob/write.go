@@ -53,7 +53,9 @@ func (o *Objects) fill(f *os.File, fill func(*os.File) (int64, error)) (int64, e
 func (o *Objects) publish(file, path string, mu *sync.Mutex) error {
 	err := o.move(file, path, mu)
 	if err != nil {
-		os.Remove(file)
+		if e := os.Remove(file); errors.Is(err, fs.ErrNotExist) && errors.Is(e, fs.ErrNotExist) {
+			err = errSwept
+		}
 	}
 	return err
 }
@@ -71,6 +73,7 @@ func (o *Objects) move(old, path string, mu *sync.Mutex) error {
 // place calls do, which makes path, with the folder of path in place, and syncs
 // that.
 func (o *Objects) place(path string, do func() error) error {
+	defer o.beginSync(path)()
 	dir := filepath.Dir(path)
 	if err := o.inFolder(dir, do); err != nil {
 		return err
@@ -155,6 +158,51 @@ func (o *Objects) syncFolder(dir string) error {
 	}
 	o.syncing(dir)
 	return syncFolder(dir)
+}
+
+func (o *Objects) syncFile(path string) error {
+	if o.Unsynced {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	o.syncing(path)
+	return f.Sync()
+}
+
+// beginSync is for what may be seen at path before it is durable. It is over when the function
+// that it returns is called.
+func (o *Objects) beginSync(path string) (end func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.visible == nil {
+		o.visible = map[string]int{}
+	}
+	o.visible[path]++
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.visible[path]--; o.visible[path] == 0 {
+			delete(o.visible, path)
+		}
+	}
+}
+
+// finishSync makes what was seen at path durable, unless it is.
+func (o *Objects) finishSync(path string) error {
+	o.mu.Lock()
+	_, visible := o.visible[path]
+	o.mu.Unlock()
+	if !visible {
+		return nil
+	}
+	if err := o.syncFile(path); err != nil {
+		return err
+	}
+	return o.syncFolder(filepath.Dir(path))
 }
 
 func (o *Objects) syncing(path string) {

@@ -90,8 +90,10 @@ func keysOf(c parts.Content) []string { return c.Without(parts.Content{}) }
 func (b *Blobs) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([]blob.Info, error) {
 	now := b.db.Now()
 	infos := make([]blob.Info, len(dgsts))
-	old := false
+	seen := 0
+	promised, old := false, false
 	err := b.db.view(ctx, func(t *tx) error {
+		seen = t.bolt.ID()
 		for i, d := range dgsts {
 			l, found, err := t.link(repo, d)
 			if err != nil {
@@ -99,13 +101,18 @@ func (b *Blobs) Stat(ctx context.Context, repo string, dgsts []digest.Digest) ([
 			}
 			if found {
 				infos[i] = blob.Info{Digest: d, Size: l.size, TouchedAt: l.touched}
+				promised = true
 				old = old || b.db.old(l.touched, now)
 			}
 		}
 		return nil
 	})
-	if err == nil && old {
+	switch {
+	case err != nil:
+	case old:
 		err = b.db.update(ctx, func(t *tx) error { return b.db.renew(t, repo, infos, now) })
+	case promised:
+		err = b.db.queue.durable(ctx, seen)
 	}
 	if err != nil {
 		return nil, blobError("stat", repo, "", err)
@@ -224,8 +231,10 @@ func (b *Blobs) put(ctx context.Context, repo string, dgst digest.Digest, c part
 // and the link of step 1 in the other.
 func (b *Blobs) Mount(ctx context.Context, from, repo string, dgst digest.Digest) error {
 	now := b.db.Now()
+	seen := 0
 	fresh := false
 	err := b.db.view(ctx, func(t *tx) error {
+		seen = t.bolt.ID()
 		if _, found, err := t.link(from, dgst); !found {
 			return orNotFound(err)
 		}
@@ -233,7 +242,11 @@ func (b *Blobs) Mount(ctx context.Context, from, repo string, dgst digest.Digest
 		fresh = found && !b.db.old(l.touched, now)
 		return err
 	})
-	if err == nil && !fresh {
+	switch {
+	case err != nil:
+	case fresh:
+		err = b.db.queue.durable(ctx, seen)
+	default:
 		err = b.db.update(ctx, func(t *tx) error {
 			l, found, err := t.link(from, dgst)
 			if !found {

@@ -630,3 +630,22 @@ func TestATouchNeverGoesBack(t *testing.T) {
 		t.Errorf("touched at %v, %v, want %v", infos[0].TouchedAt, err, late)
 	}
 }
+
+// TestAClockThatWentBackKeepsNoErasOpen sweeps with a clock that is right again.
+func TestAClockThatWentBackKeepsNoErasOpen(t *testing.T) {
+	now := time.Now()
+	db := open(t, Options{Unsynced: true, PackBelow: -1, Now: func() time.Time { return now }})
+	right := now
+	now = now.AddDate(50, 0, 0)
+	sweep(t, db, now.Add(-time.Hour), false)
+	now = right
+	key := stray(t, db).Parts[0].Key
+	var got []string
+	for range 3 {
+		now = now.Add(2 * time.Hour)
+		got = append(got, sweep(t, db, now.Add(-time.Hour), false)...)
+	}
+	if !slices.Equal(got, []string{key}) {
+		t.Errorf("sweeps remove %q, want %s", got, key)
+	}
+}

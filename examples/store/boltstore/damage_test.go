@@ -96,6 +96,35 @@ func TestAPushRepairsABlobWhoseBytesAreLost(t *testing.T) {
 	}
 }
 
+// TestALostPackIsNotTakenForALaterOne loses the last pack while the store is closed, as a copy
+// of the directory does that was made while it grew.
+func TestALostPackIsNotTakenForALaterOne(t *testing.T) {
+	for name, lose := range map[string]func(file string) error{
+		"lost": os.Remove,
+		"cut":  func(file string) error { return os.Truncate(file, 3) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := open(t, Options{Unsynced: true})
+			dgst := put(t, db, repo, "content")
+			db.Close()
+			if err := lose(db.packs.path(1)); err != nil {
+				t.Fatal(err)
+			}
+			db = reopen(t, db)
+			other := put(t, db, repo, "another content")
+			if got, err := read(t, db, repo, dgst); err == nil || errors.Is(err, blob.ErrNotFound) {
+				t.Errorf("what was lost is %q, %v, want an error that is not ErrNotFound", got, err)
+			}
+			put(t, db, otherRepo, "content")
+			for dgst, want := range map[digest.Digest]string{dgst: "content", other: "another content"} {
+				if got, err := read(t, db, repo, dgst); got != want {
+					t.Errorf("when it is pushed again, %s is %q, %v", dgst, got, err)
+				}
+			}
+		})
+	}
+}
+
 func TestLostBytesOfAnUploadAreNotNotFound(t *testing.T) {
 	for _, packBelow := range []int{-1, 0} {
 		db := open(t, Options{Unsynced: true, MinPart: 1, PackBelow: packBelow})

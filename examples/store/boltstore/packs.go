@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -34,6 +35,7 @@ type packs struct {
 	buffers      sync.Pool // of *[]byte, at least below long
 
 	reclaiming sync.Mutex
+	atOnce     int64 // bytes, about, that reclaim moves before it removes what it has moved them from
 
 	writing sync.Mutex // for what follows; taken before mu
 	current *pack      // nil until something is put
@@ -53,7 +55,8 @@ const (
 type pack struct {
 	number uint32
 	file   *os.File
-	uses   int // under packs.mu; at 0 it may be closed
+	end    int64 // of the file, if it was opened to be read only; else none
+	uses   int   // under packs.mu; at 0 it may be closed
 
 	size int64 // under packs.writing
 
@@ -85,14 +88,31 @@ func readPlace(v []byte) (p place, packed bool, err error) {
 	return place{}, false, fmt.Errorf("%w: no place in a pack", errRow)
 }
 
+// packRow of meta is the highest number of a pack that a row has referred to.
+var packRow = []byte("pack")
+
+// notePack is for a pack that a row refers to from now on.
+func (t *tx) notePack(n uint32) {
+	if n := uint64(n); n > number(t.get(metaRows, packRow)) {
+		t.put(metaRows, packRow, numberRow(n))
+	}
+}
+
 // newPacks finds the number of the next pack: no process writes to those of
-// another, of which it cannot know what was lost.
+// another, of which it cannot know what was lost, nor to one that takes the name
+// of a lost one, whose rows would find other bytes in it.
 func newPacks(db *DB, beneath blob.Objects, dir string, below int) (*packs, error) {
-	p := &packs{Objects: beneath, db: db, dir: dir, below: below, unsynced: db.Unsynced, next: 1,
+	p := &packs{Objects: beneath, db: db, dir: dir, below: below, unsynced: db.Unsynced, next: 1, atOnce: 4 * packSize,
 		pending: map[string]place{}, open: map[uint32]*pack{}}
 	const least = 32 << 10 // what is read may have been packed when more was
 	p.buffers.New = func() any { b := make([]byte, max(below, least)); return &b }
 	numbers, err := p.numbers()
+	if err == nil {
+		err = db.view(context.Background(), func(t *tx) error {
+			numbers = append(numbers, uint32(number(t.get(metaRows, packRow))))
+			return nil
+		})
+	}
 	for _, n := range numbers {
 		p.next = max(p.next, n+1)
 	}
@@ -210,7 +230,7 @@ func (p *packs) create() error {
 			return err
 		}
 	}
-	p.current = &pack{number: number, file: f, uses: 1, syncing: make(chan struct{}, 1)}
+	p.current = &pack{number: number, file: f, end: math.MaxInt64, uses: 1, syncing: make(chan struct{}, 1)}
 	p.mu.Lock()
 	p.closeIdle(openPacks)
 	p.open[number] = p.current
@@ -325,6 +345,10 @@ func (p *packs) Open(ctx context.Context, key string, off, n int64) (io.ReadClos
 		c, err := p.acquire(at.pack)
 		if err == nil {
 			begin := int64(at.off) + off
+			if int64(at.off)+int64(at.size) > c.end {
+				p.release(c)
+				return nil, blob.Object{}, fmt.Errorf("open object %s: pack %08x ends before it does: %w", key, at.pack, blob.ErrNotFound)
+			}
 			return &section{p, c, begin, begin + n}, blob.Object{Key: key, Size: int64(at.size)}, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -392,8 +416,13 @@ func (p *packs) acquire(number uint32) (*pack, error) {
 		if err != nil {
 			return nil, err
 		}
+		info, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
 		p.closeIdle(openPacks)
-		c = &pack{number: number, file: f}
+		c = &pack{number: number, file: f, end: info.Size()}
 		p.open[number] = c
 	}
 	c.uses++

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -247,10 +250,117 @@ func TestWhatCannotBeReadStaysAndStopsNothingElse(t *testing.T) {
 	allRead(t, db, sound)
 }
 
+func TestAPackThatCannotBeReadKeepsNoFilesOfACrash(t *testing.T) {
+	db := open(t, Options{Unsynced: true})
+	remove(t, db, fillBlobs(t, db, 0, 5), 5)
+	fillBlobs(t, db, 5, 10)
+	db = reopen(t, db)
+	if err := os.Truncate(db.packs.path(1), 950); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(db.Dir, "objects", "~tmp", "LEFT")
+	if err := os.MkdirAll(filepath.Dir(left), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(left, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	failures := 0
+	for _, err := range db.Blobs().Sweep(t.Context(), time.Now().Add(time.Hour), false) {
+		if err != nil {
+			failures++
+		}
+	}
+	if _, err := os.Stat(left); failures != 1 || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%d failures, and the file that a crash has left: %v", failures, err)
+	}
+}
+
+// On a full disk nothing can be moved, and what needs no move gives its space back.
+func TestPacksOfNothingGoWhenOthersCannotBeMoved(t *testing.T) {
+	db := open(t, Options{Unsynced: true})
+	some := fillBlobs(t, db, 0, 10)
+	db = reopen(t, db)
+	none := fillBlobs(t, db, 10, 20)
+	remove(t, db, some, 5)
+	remove(t, db, none, 10)
+	db = reopen(t, db)
+	stays := fillBlobs(t, db, 20, 21)
+	c := db.packs.current
+	good := c.file
+	var err error
+	if c.file, err = os.Open(good.Name()); err != nil { // which cannot be written to
+		t.Fatal(err)
+	}
+	failures := 0
+	for _, err := range db.Blobs().Sweep(t.Context(), time.Now(), false) {
+		if err != nil {
+			failures++
+		}
+	}
+	if sizes := packed(t, db); failures != 1 || len(sizes) != 2 || sizes[1] != 1000 || sizes[3] != 100 {
+		t.Errorf("%d failures, and packs of %v bytes, want one, and the first and the third as they were", failures, sizes)
+	}
+	c.file.Close()
+	c.file = good
+	sweep(t, db, time.Now(), false)
+	if sizes := packed(t, db); len(sizes) != 1 || sizes[3] != 600 {
+		t.Errorf("when all can be moved, packs have %v bytes", sizes)
+	}
+	allRead(t, db, some)
+	allRead(t, db, stays)
+}
+
+// looking is a context that does something whenever it is asked.
+type looking struct {
+	context.Context
+	look func()
+}
+
+func (c looking) Err() error {
+	c.look()
+	return c.Context.Err()
+}
+
+// Packs are not all there twice before the first of them goes.
+func TestASweepTakesLittleSpaceBeforeItGivesSomeBack(t *testing.T) {
+	const blobs, lost, n = 20, 4, 16
+	db := open(t, Options{Unsynced: true})
+	db.packs.atOnce = 2 * blobs * 100
+	all := map[digest.Digest]string{}
+	for i := range n {
+		some := fillBlobs(t, db, i*blobs, (i+1)*blobs)
+		remove(t, db, some, lost)
+		maps.Copy(all, some)
+		db.packs.writing.Lock()
+		db.packs.turn()
+		db.packs.writing.Unlock()
+	}
+	var most int64
+	ctx := looking{t.Context(), func() {
+		var sum int64
+		for _, size := range packed(t, db) {
+			sum += size
+		}
+		most = max(most, sum)
+	}}
+	for _, err := range db.Blobs().Sweep(ctx, time.Now(), false) {
+		t.Error(err)
+	}
+	if limit := int64(n*blobs*100) + db.packs.atOnce; most > limit {
+		t.Errorf("packs have up to %d bytes during a sweep, want %d at most", most, limit)
+	}
+	if sizes := packed(t, db); len(sizes) != 1 {
+		t.Errorf("packs have %v bytes when %d are in use", sizes, len(all)*100)
+	}
+	allRead(t, db, all)
+}
+
 // What is put and not yet referred to stays while its era is open.
 func TestASweepLeavesWhatIsPending(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	db := open(t, Options{Unsynced: true, Now: func() time.Time { return now }})
+	fillBlobs(t, db, 0, 10) // of which a stray is little
 	c := stray(t, db)
 	sweep(t, db, now.Add(-time.Hour), false)
 	if err := db.Blobs().put(t.Context(), repo, digest.FromString("stray"), c); err != nil {

@@ -8,8 +8,8 @@ import (
 // The first page of a listing is short, since many readers want no more.
 const firstPageLen, pageLen = 32, 256
 
-// A page of what may be long, documents and what is taken from them, ends behind
-// so many bytes.
+// A page of what may be long, documents, what is taken from them, and sessions, ends
+// behind so many bytes.
 const pageBytes = 1 << 20
 
 // list yields what read finds, page by page. read gets a place to begin at, the

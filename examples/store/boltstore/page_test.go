@@ -5,8 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/wharfage/wharfage/blob"
 	"github.com/wharfage/wharfage/manifest"
 )
 
@@ -14,7 +16,7 @@ import (
 // wants one entry of a list does not pay for a page of such.
 func TestLongRowsAreReadAFewAtATime(t *testing.T) {
 	const images, long = 24, 1 << 20
-	db := open(t, Options{Unsynced: true})
+	db := open(t, Options{Unsynced: true, MinPart: 2 * long})
 	config, empty := manifest.Empty()
 	put(t, db, repo, string(empty))
 	subject := config
@@ -25,6 +27,13 @@ func TestLongRowsAreReadAFewAtATime(t *testing.T) {
 			Config: config, Layers: []ocispec.Descriptor{config},
 			Annotations: map[string]string{"long": strings.Repeat(string(rune('a'+i)), long)},
 		})
+		u, err := db.Blobs().Begin(t.Context(), repo, digest.SHA256)
+		if err == nil {
+			_, err = blob.Append(t.Context(), db.Blobs(), u, -1, strings.NewReader(strings.Repeat("x", long)))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	first := func(list func()) {
 		var before, after runtime.MemStats
@@ -46,7 +55,17 @@ func TestLongRowsAreReadAFewAtATime(t *testing.T) {
 			break
 		}
 	})
+	first(func() {
+		for range db.Blobs().Sessions(t.Context(), "") {
+			break
+		}
+	})
 	all := 0
+	for u, err := range db.Blobs().Sessions(t.Context(), "") {
+		if all++; err != nil || u.Size != long {
+			t.Fatal(u.ID, err)
+		}
+	}
 	for rec, err := range m.Manifests(t.Context(), repo, "") {
 		if all++; err != nil || len(rec.Desc.Annotations["long"]) != long {
 			t.Fatal(rec.Desc.Digest, err)
@@ -57,7 +76,7 @@ func TestLongRowsAreReadAFewAtATime(t *testing.T) {
 			t.Fatal(e.Digest, err)
 		}
 	}
-	if all != 2*images {
-		t.Errorf("%d entries of %d", all, 2*images)
+	if all != 3*images {
+		t.Errorf("%d entries of %d", all, 3*images)
 	}
 }

@@ -64,7 +64,7 @@ func (p *publication) write(t *tx) (err error) {
 		p.unused = keysOf(p.has)
 		t.unrefer(p.unused...)
 	default:
-		p.unused = keysOf(p.content)
+		p.unused = p.content.Without(p.has)
 		for _, key := range p.unused {
 			if t.has(keyRows, appendKey(nil, key)) { // as a part of a session
 				t.unrefer(key)

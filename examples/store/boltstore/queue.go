@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -18,6 +19,8 @@ import (
 type queue struct {
 	bolt  *bolt.DB
 	packs *packs
+
+	committing atomic.Pointer[committing] // nil if there is none
 
 	mu      sync.Mutex
 	waiting []*update
@@ -30,7 +33,7 @@ type update struct {
 	// run. It sees what was written by those before it, and calls nobody's code.
 	do func(*tx) error
 	// ended is nil, or called after each run of do, before anybody is told of the result. It
-	// says whether what do wrote was committed.
+	// says whether what do wrote is there now, whatever the result is.
 	ended func(committed bool)
 
 	leads    bool
@@ -40,7 +43,10 @@ type update struct {
 }
 
 // commitError is a failure after which nobody knows whether it was one.
-type commitError struct{ err error }
+type commitError struct {
+	err     error
+	visible bool // what was written is there, and perhaps not when the machine crashes
+}
 
 func (e *commitError) Error() string { return fmt.Sprintf("commit: %v", e.err) }
 func (e *commitError) Unwrap() error { return e.err }
@@ -131,9 +137,11 @@ func (q *queue) lead(u *update) {
 // it returns that one, with its result, and has undone the others.
 func (q *queue) attempt(batch []*update) (culprit *update) {
 	ran, culprit, err := q.transact(batch)
+	var unsure *commitError
+	committed := culprit == nil && (err == nil || errors.As(err, &unsure) && unsure.visible)
 	for _, u := range batch[:ran] {
 		if u.ended != nil {
-			u.ended(err == nil && culprit == nil && u.err == nil)
+			u.ended(committed && u.err == nil)
 		}
 	}
 	for _, u := range batch {
@@ -160,7 +168,12 @@ func (q *queue) transact(batch []*update) (ran int, culprit *update, err error) 
 		wrote = wrote || t.wrote
 	}
 	if wrote {
+		c := &committing{id: b.ID(), done: make(chan struct{})}
+		q.committing.Store(c)
 		err = commit(b)
+		q.committing.Store(nil)
+		c.err = err
+		close(c.done)
 	}
 	return len(batch), nil, err
 }
@@ -180,15 +193,44 @@ func (u *update) call(t *tx) (err error) {
 	return u.do(t)
 }
 
+// committing is a commit that is under way.
+type committing struct {
+	id   int // of the transaction
+	done chan struct{}
+	err  error // when it is done
+}
+
+// durable returns when what a view has seen is durable, whose transaction has that ID. bbolt shows
+// what it commits before the last sync.
+func (q *queue) durable(ctx context.Context, id int) error {
+	c := q.committing.Load()
+	if c == nil || c.id != id || q.bolt.NoSync {
+		return nil
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // commit takes a panic for an error too, since others wait for the result.
 func commit(b *bolt.Tx) (err error) {
+	db, id := b.DB(), b.ID()
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
-		if err != nil {
-			err = &commitError{err}
+		if err == nil {
+			return
 		}
+		unsure := &commitError{err: err}
+		if now, e := db.Begin(false); e == nil {
+			unsure.visible = now.ID() == id
+			now.Rollback()
+		}
+		err = unsure
 	}()
 	return b.Commit()
 }

@@ -155,12 +155,13 @@ func (db *DB) removeStale(ctx context.Context, repo string, table int) (n int, e
 	prefix := name(repo)
 	for page, err := range list(ctx, db, prefix, func(t *tx, from []byte, _ int) (page [][]fact, _ []byte, err error) {
 		var stale []fact
+		seen := derived{}
 		looked := 0
 		for k, v := range t.under(table, prefix, from) {
 			if looked++; looked > 4*pageLen {
 				return [][]fact{stale}, append([]byte(nil), k...), nil
 			}
-			if t.isStale(table, prefix, k, v) {
+			if t.isStale(table, prefix, k, v, seen) {
 				stale = append(stale, fact{table, append([]byte(nil), k...), nil})
 			}
 		}
@@ -170,9 +171,10 @@ func (db *DB) removeStale(ctx context.Context, repo string, table int) (n int, e
 			return n, err
 		}
 		removed, err := db.mend(ctx, func(t *tx) ([]fact, error) {
+			seen := derived{}
 			return slices.DeleteFunc(slices.Clone(page), func(f fact) bool {
 				v := t.get(f.table, f.key)
-				return v == nil || !t.isStale(f.table, prefix, f.key, v)
+				return v == nil || !t.isStale(f.table, prefix, f.key, v, seen)
 			}), nil
 		})
 		if n += removed; err != nil {
@@ -182,9 +184,37 @@ func (db *DB) removeStale(ctx context.Context, repo string, table int) (n int, e
 	return n, nil
 }
 
+// derived are the keys that a few manifests make, each behind its table: one that lists
+// thousands is asked for each of them.
+type derived map[digest.Digest]map[string]bool
+
+// derivedFrom is nil for a manifest that is not there.
+func (t *tx) derivedFrom(repo []byte, dgst digest.Digest, seen derived) (map[string]bool, error) {
+	if keys, ok := seen[dgst]; ok {
+		return keys, nil
+	}
+	s, found, err := t.record(repo, dgst)
+	if err != nil {
+		return nil, err
+	}
+	var keys map[string]bool
+	if found {
+		keys = map[string]bool{}
+		for _, f := range t.factsOf(repo, s) {
+			keys[string(rune(f.table))+string(f.key)] = true
+		}
+	}
+	const few = 8
+	if len(seen) == few {
+		clear(seen)
+	}
+	seen[dgst] = keys
+	return keys, nil
+}
+
 // isStale tells whether k and v are a derived row that nothing makes. It is false when
 // that cannot be told.
-func (t *tx) isStale(table int, repo, k, v []byte) bool {
+func (t *tx) isStale(table int, repo, k, v []byte, seen derived) bool {
 	rest := k[len(repo):]
 	var owner []byte // digest of the manifest that the row is derived from
 	switch table {
@@ -208,9 +238,6 @@ func (t *tx) isStale(table int, repo, k, v []byte) bool {
 		owner = owner[min(len(owner), 1):]
 	}
 	dgst, _ := readDigest(owner)
-	s, found, err := t.record(repo, dgst)
-	if err != nil {
-		return false
-	}
-	return !found || !slices.ContainsFunc(t.factsOf(repo, s), func(f fact) bool { return f.table == table && bytes.Equal(f.key, k) })
+	keys, err := t.derivedFrom(repo, dgst, seen)
+	return err == nil && !keys[string(rune(table))+string(k)]
 }

@@ -3,8 +3,10 @@ package boltstore
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -169,4 +171,33 @@ func TestReindexKeepsWhatItCannotRead(t *testing.T) {
 		t.Errorf("without bytes: %d, %v", n, err)
 	}
 	same(t, dump(t, db), want, "when nothing could be read")
+}
+
+// TestReindexTakesMemoryByTheNumberOfRows, and so time, of manifests that list many.
+func TestReindexTakesMemoryByTheNumberOfRows(t *testing.T) {
+	db := open(t, Options{Unsynced: true})
+	allocated := func(n int) float64 {
+		repo := fmt.Sprint("r", n)
+		raw := fmt.Append(nil, n)
+		rec := manifest.Record{Raw: raw, Desc: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromBytes(raw), Size: int64(len(raw))}}
+		for i := range n {
+			rec.Manifests = append(rec.Manifests, digest.FromString(fmt.Sprint("m", i)))
+			rec.Blobs = append(rec.Blobs, digest.FromString(fmt.Sprint("b", i)))
+		}
+		if err := db.Manifests().Apply(t.Context(), repo, manifest.Change{Put: []manifest.Record{rec}}); err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for _, table := range []int{linkRows, manifestRows} {
+			if n, err := db.removeStale(t.Context(), repo, table); n != 0 || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		return float64(after.TotalAlloc - before.TotalAlloc)
+	}
+	if few, many := allocated(200), allocated(1000); many > 8*few {
+		t.Errorf("%.0f bytes for 200, and %.0f for 1000", few, many)
+	}
 }

@@ -289,6 +289,7 @@ func (t *tx) refer(keys ...string) {
 		row := appendKey(nil, key)
 		if at, packed := t.packs.where(key); packed {
 			t.put(keyRows, row, placeRow(at))
+			t.notePack(at.pack)
 		} else if !t.has(keyRows, row) {
 			t.put(keyRows, row, nothing)
 		}

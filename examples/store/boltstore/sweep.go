@@ -33,16 +33,19 @@ func (t *tx) openFrom(era uint64) {
 	}
 }
 
-// openEra returns the oldest era that is open when those are closed whose
+// openEra returns the oldest era that is open when those are closed of which a
 // successor began at cutoff or before.
 func (t *tx) openEra(cutoff time.Time) (uint64, error) {
 	open := number(t.get(metaRows, openEraRow))
 	for k, v := range t.under(eraRows, nil, numberRow(open+1)) {
 		r := row{s: string(v)}
-		if began := r.time(); r.err != nil || began.After(cutoff) {
+		began := r.time()
+		if r.err != nil {
 			return open, r.err
 		}
-		open = number(k)
+		if !began.After(cutoff) { // though one before it may have begun by a clock that was ahead
+			open = number(k)
+		}
 	}
 	return open, nil
 }
@@ -54,11 +57,14 @@ func (t *tx) openEra(cutoff time.Time) (uint64, error) {
 func (b *Blobs) Sweep(ctx context.Context, cutoff time.Time, dry bool) iter.Seq2[blob.Object, error] {
 	return func(yield func(blob.Object, error) bool) {
 		done, err := b.sweep(ctx, cutoff, dry, yield)
-		if b.db.packs != nil && done && err == nil && !dry {
-			err = b.db.packs.reclaim(ctx)
-		}
-		if s, ok := b.db.Objects.(blob.ObjectSweeper); ok && done && err == nil && !dry {
-			_, err = s.Sweep(ctx, cutoff)
+		if done && err == nil && !dry {
+			if b.db.packs != nil {
+				err = b.db.packs.reclaim(ctx)
+			}
+			if s, ok := b.db.Objects.(blob.ObjectSweeper); ok {
+				_, e := s.Sweep(ctx, cutoff)
+				err = errors.Join(err, e)
+			}
 		}
 		if err != nil {
 			yield(blob.Object{}, blobError("sweep", "", "", err))

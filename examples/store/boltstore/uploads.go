@@ -449,11 +449,13 @@ func (b *Blobs) sessions(ctx context.Context, after string) (page []blob.Upload,
 	// Memory first: what leaves it after that is among the rows.
 	fresh := b.db.fresh.after(after)
 	err = b.db.view(ctx, func(t *tx) error {
+		size := 0
 		for k, v := range t.under(sessionRows, nil, next([]byte(after))) {
-			if len(page) == pageLen {
-				last = page[pageLen-1].ID
+			if len(page) == pageLen || size > pageBytes {
+				last = page[len(page)-1].ID
 				break
 			}
+			size += len(v)
 			u, err := readSession(string(k), v)
 			if err != nil {
 				return fmt.Errorf("session %s: %w", k, err)
