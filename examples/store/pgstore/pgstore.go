@@ -70,7 +70,8 @@ type Options struct {
 
 	// InTx, if set, is called in the transaction of each Change, before it commits: what it
 	// writes there is committed with the Change, or not at all. Its error undoes the Change,
-	// and is returned. It may be called again for a Change that was undone meanwhile. It
+	// and is returned. A statement that fails undoes it too, unless it is within a tx.Begin
+	// that is rolled back. It may be called again for a Change that was undone meanwhile. It
 	// must neither commit nor roll back, except what it has begun with tx.Begin. It costs a round trip
 	// more, and what it does while others wait for the repository.
 	InTx func(ctx context.Context, tx pgx.Tx, e manifest.Event) error
