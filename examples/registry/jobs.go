@@ -66,7 +66,7 @@ func (c *collectRules) collection(lease time.Duration) wharfage.Collection {
 
 // run does the jobs until ctx ends, whenever this process leads.
 func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *metrics, lm *lifecycleMetrics) {
-	if j.every <= 0 && !j.lifecycle.wanted() && !j.outbox.wanted() && j.scanning == nil && j.cache == nil {
+	if j.every <= 0 && !j.lifecycle.wanted() && !j.outbox.wanted() && j.scanning == nil && !j.cache.bounded() {
 		return
 	}
 	const pause = time.Second // before it tries to lead again
