@@ -82,7 +82,7 @@ type Options struct {
 	LinkTTL   time.Duration // of such links; zero means 15 minutes
 
 	// Existing keeps Open from making, or bringing up to date, anything in the
-	// database: ErrNoStore if there are no tables.
+	// database, but for a Lease that ShortenLease lets in: ErrNoStore if there are no tables.
 	Existing bool
 	// ReadOnly is Existing, and makes the server refuse whatever would write, such as
 	// a Stat that renews a touch.
