@@ -155,6 +155,23 @@ func (m *metrics) collected(c wharfage.Collected, err error) {
 	m.freed.Add(float64(freed(r)))
 }
 
+// collectSum is what became of a collection, with errors as text.
+type collectSum struct {
+	Blobs struct {
+		blob.CollectReport
+		Errors []string
+	}
+	Untagged manifest.UntaggedReport
+}
+
+func sumOf(c wharfage.Collected) (s collectSum) {
+	s.Blobs.CollectReport, s.Untagged = c.Blobs, c.Untagged
+	for _, err := range c.Blobs.Errors {
+		s.Blobs.Errors = append(s.Blobs.Errors, err.Error())
+	}
+	return s
+}
+
 // collect is the command: one collection, told line by line.
 func collect(ctx context.Context, args []string) error {
 	f, where := flags("collect")
@@ -182,7 +199,10 @@ func collect(ctx context.Context, args []string) error {
 	}
 	c.Blobs.Each = func(x blob.Collected) {
 		if *asJSON {
-			out.Encode(x)
+			out.Encode(struct {
+				blob.Collected
+				Err string
+			}{x, errorText(x.Err)})
 			return
 		}
 		what := x.ID
@@ -194,7 +214,10 @@ func collect(ctx context.Context, args []string) error {
 	if c.Untagged != nil {
 		c.Untagged.Each = func(x manifest.Collected) {
 			if *asJSON {
-				out.Encode(x)
+				out.Encode(struct {
+					manifest.Collected
+					Err string
+				}{x, errorText(x.Err)})
 				return
 			}
 			fmt.Println("manifest", x.Repo, x.Digest, verb[x.Removed]+":", x.Reason)
@@ -202,7 +225,7 @@ func collect(ctx context.Context, args []string) error {
 	}
 	done, err := wharfage.Collect(ctx, store.handler(), c)
 	if *asJSON {
-		out.Encode(done)
+		out.Encode(sumOf(done))
 	} else {
 		r := done.Blobs
 		fmt.Printf("%d manifests, %d blobs, %d uploads, %d strays: %d bytes\n", done.Untagged.Removed, r.Blobs.Removed.Count, r.Sessions.Removed.Count, r.Strays.Removed.Count, freed(r))
