@@ -36,7 +36,7 @@ func (e *LeaseError) Unwrap() error { return ErrLease }
 type ClockError struct {
 	What string    // whose time it is
 	Time time.Time // the odd time
-	Now  time.Time // of the run
+	Now  time.Time // when that was seen
 }
 
 func (e *ClockError) Error() string {
@@ -337,10 +337,14 @@ func (o *CollectOptions) checkClock(now time.Time) error {
 	return nil
 }
 
-// dated refuses the run if a time is later than it can be.
+// dated refuses the run if a time is later than it can be. The clock goes on
+// while it plans, which takes hours where there is much.
 func (c *collection) dated(at time.Time, what, in string) error {
-	if at.After(c.now.Add(oddlyLate)) {
-		return &ClockError{What: what + " in " + in + " was last touched", Time: at, Now: c.now}
+	if !at.After(c.now.Add(oddlyLate)) {
+		return nil
+	}
+	if now := c.Now(); at.After(now.Add(oddlyLate)) {
+		return &ClockError{What: what + " in " + in + " was last touched", Time: at, Now: now}
 	}
 	return nil
 }
