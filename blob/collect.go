@@ -287,7 +287,7 @@ func (c *collection) defaults(ctx context.Context) error {
 	if c.SessionLease <= 0 {
 		c.SessionLease = defaultLease
 	}
-	if c.MaxShare <= 0 {
+	if !(c.MaxShare > 0) { // nor a NaN, which would let all go
 		c.MaxShare = defaultMaxShare
 	}
 	if c.Limit <= 0 {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -332,6 +333,12 @@ func TestCollectRefuses(t *testing.T) {
 			o.Last, o.Interval = day0.AddDate(-500, 0, 0), time.Hour
 		}, blob.ErrClock, nil},
 		{"needs that come up empty", func(_ *world, o *blob.CollectOptions) {
+			o.Needed = func(context.Context, string) iter.Seq2[digest.Digest, error] {
+				return func(func(digest.Digest, error) bool) {}
+			}
+		}, blob.ErrShare, func(o *blob.CollectOptions) { o.Confirm = true }},
+		{"needs that come up empty, and a share that is no number", func(_ *world, o *blob.CollectOptions) {
+			o.MaxShare = math.NaN()
 			o.Needed = func(context.Context, string) iter.Seq2[digest.Digest, error] {
 				return func(func(digest.Digest, error) bool) {}
 			}
