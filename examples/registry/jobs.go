@@ -100,13 +100,15 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
+// schedule collects until ctx ends: soon after this process leads, so that a
+// server that is restarted each day does it too.
 func (j *jobs) schedule(ctx context.Context, h *wharfage.Handler, m *metrics, store *storage) {
 	if j.every <= 0 {
 		return
 	}
 	var last time.Time
-	for {
-		wait(ctx, j.every)
+	for pause := min(j.every, 10*time.Minute); ; pause = j.every {
+		wait(ctx, pause)
 		if ctx.Err() != nil {
 			return
 		}
