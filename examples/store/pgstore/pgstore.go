@@ -72,7 +72,8 @@ type Options struct {
 	// writes there is committed with the Change, or not at all. Its error undoes the Change,
 	// and is returned. A statement that fails undoes it too, unless it is within a tx.Begin
 	// that is rolled back. It may be called again for a Change that was undone meanwhile. It
-	// must neither commit nor roll back, except what it has begun with tx.Begin. It costs a round trip
+	// must neither commit nor roll back, except what it has begun with tx.Begin, nor call this
+	// store, since all connections may be those of calls that wait for one. It costs a round trip
 	// more, and what it does while others wait for the repository.
 	InTx func(ctx context.Context, tx pgx.Tx, e manifest.Event) error
 
