@@ -85,11 +85,14 @@ func (db *DB) try(ctx context.Context, do func(t *tx) error) (again bool, err er
 			}
 			return nil
 		})
+		sends := ctx.Err() == nil && !t.conn.IsClosed() && !t.conn.PgConn().IsBusy()
 		err = t.send(ctx)
 		if committed {
 			return false, nil // what failed then is the connection
 		}
-		if err != nil && err != errUndone && !pgconn.SafeToRetry(err) && !refused(err) {
+		// Not by SafeToRetry, which takes a connection that broke while this waited
+		// for the answer, if it is no pipeline, for one that was closed before.
+		if err != nil && err != errUndone && sends && !refused(err) {
 			return false, &unknownError{err}
 		}
 	}
