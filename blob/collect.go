@@ -36,7 +36,7 @@ func (e *LeaseError) Unwrap() error { return ErrLease }
 type ClockError struct {
 	What string    // whose time it is
 	Time time.Time // the odd time
-	Now  time.Time // of the run
+	Now  time.Time // when that was seen
 }
 
 func (e *ClockError) Error() string {
@@ -287,7 +287,7 @@ func (c *collection) defaults(ctx context.Context) error {
 	if c.SessionLease <= 0 {
 		c.SessionLease = defaultLease
 	}
-	if c.MaxShare <= 0 {
+	if !(c.MaxShare > 0) { // nor a NaN, which would let all go
 		c.MaxShare = defaultMaxShare
 	}
 	if c.Limit <= 0 {
@@ -337,10 +337,14 @@ func (o *CollectOptions) checkClock(now time.Time) error {
 	return nil
 }
 
-// dated refuses the run if a time is later than it can be.
+// dated refuses the run if a time is later than it can be. The clock goes on
+// while it plans, which takes hours where there is much.
 func (c *collection) dated(at time.Time, what, in string) error {
-	if at.After(c.now.Add(oddlyLate)) {
-		return &ClockError{What: what + " in " + in + " was last touched", Time: at, Now: c.now}
+	if !at.After(c.now.Add(oddlyLate)) {
+		return nil
+	}
+	if now := c.Now(); at.After(now.Add(oddlyLate)) {
+		return &ClockError{What: what + " in " + in + " was last touched", Time: at, Now: now}
 	}
 	return nil
 }

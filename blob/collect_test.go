@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -336,6 +337,12 @@ func TestCollectRefuses(t *testing.T) {
 				return func(func(digest.Digest, error) bool) {}
 			}
 		}, blob.ErrShare, func(o *blob.CollectOptions) { o.Confirm = true }},
+		{"needs that come up empty, and a share that is no number", func(_ *world, o *blob.CollectOptions) {
+			o.MaxShare = math.NaN()
+			o.Needed = func(context.Context, string) iter.Seq2[digest.Digest, error] {
+				return func(func(digest.Digest, error) bool) {}
+			}
+		}, blob.ErrShare, func(o *blob.CollectOptions) { o.Confirm = true }},
 		{"needs that come up empty, beyond the Limit", func(_ *world, o *blob.CollectOptions) {
 			o.Limit, o.Needed = 1, func(context.Context, string) iter.Seq2[digest.Digest, error] {
 				return func(func(digest.Digest, error) bool) {}
@@ -394,6 +401,31 @@ func TestCollectRefuses(t *testing.T) {
 				t.Error("then it removed nothing")
 			}
 		})
+	}
+}
+
+// TestCollectMayTakeHours: what is touched while it plans is not from the future.
+func TestCollectMayTakeHours(t *testing.T) {
+	w := newWorld(t, "memory")
+	gone, stays := w.put("a", "!"), w.put("b", "needed")
+	w.must(w.apply("b", stays))
+	w.set(day0.Add(2 * day))
+	o := w.options()
+	needed := o.Needed
+	o.Needed = func(ctx context.Context, repo string) iter.Seq2[digest.Digest, error] {
+		if repo == "a" {
+			w.set(w.time().Add(2 * time.Hour))
+			w.put("b", "pushed meanwhile")
+			w.begin("b", "begun meanwhile")
+		}
+		return needed(ctx, repo)
+	}
+	report, err := blob.Collect(t.Context(), w.blobs, o)
+	if err != nil || report.Blobs.Removed.Count != 1 {
+		t.Errorf("Collect = %+v, %v", report, err)
+	}
+	if got := strings.Join(w.content(), " "); strings.Contains(got, string(gone)) || !strings.Contains(got, string(describe("pushed meanwhile").Digest)) {
+		t.Errorf("there is %s", got)
 	}
 }
 

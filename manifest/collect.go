@@ -138,7 +138,7 @@ func CollectUntagged(ctx context.Context, s Store, repo string, o UntaggedOption
 	if c.Grace <= 0 {
 		c.Grace = defaultGrace
 	}
-	if c.MaxShare <= 0 {
+	if !(c.MaxShare > 0) { // nor a NaN, which would let all go
 		c.MaxShare = defaultUntaggedShare
 	}
 	if c.Limit <= 0 {

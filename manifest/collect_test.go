@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -178,6 +179,7 @@ func TestCollectUntaggedRefuses(t *testing.T) {
 		want error
 	}{
 		{"more than a quarter", func(*manifest.UntaggedOptions) {}, manifest.ErrShare},
+		{"a share that is no number", func(o *manifest.UntaggedOptions) { o.MaxShare = math.NaN() }, manifest.ErrShare},
 		{"a push from the future", func(o *manifest.UntaggedOptions) {
 			o.Confirm, o.Now = true, func() time.Time { return day0.Add(-2 * time.Hour) }
 		}, manifest.ErrClock},

@@ -11,7 +11,8 @@
                replaced, and another than that needs another look.
                Whoever lost, or was refused, drops the own object.
    2 stat      find the link and touch it, in one transaction; then answer. A
-               mount does so in one repository and links in the other.
+               mount finds it in one repository, and links and touches in the
+               other.
    3 apply     check that the link is there and make the manifest visible with
                its need of the blob, in one transaction.
    4 delete    in one transaction: no touch within the lease, and no need;
@@ -131,7 +132,7 @@ start:                                                     /* the client asks, m
 #endif
      }
 #ifndef SAME
-  :: atomic { link[1-i] -> busy++; fresh[1-i] = true; link[i] = true; answer(); CHECK; goto apply }
+  :: atomic { link[1-i] -> busy++; link[i] = true; answer(); CHECK; goto apply }
 #endif
   :: atomic { busy++; taken[i] = OPEN; goto key }          /* 1 */
   :: atomic { acked[i] -> acked[i] = false; goto start }   /* deletes its manifest */

@@ -332,9 +332,11 @@ func (b *receivedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+func (x *cache) bounded() bool { return x != nil && x.config.MaxBytes > 0 }
+
 // evict makes room on a schedule, until ctx ends.
 func (x *cache) evict(ctx context.Context, m *metrics) {
-	if x == nil || x.config.MaxBytes == 0 {
+	if !x.bounded() {
 		return
 	}
 	for {

@@ -43,7 +43,10 @@ func check(ctx context.Context, args []string) error {
 			}
 			problems++
 			if *asJSON {
-				out.Encode(p)
+				out.Encode(struct {
+					wharfage.Problem
+					Err string
+				}{p, errorText(p.Err)})
 			} else {
 				fmt.Println(p)
 			}
@@ -53,6 +56,14 @@ func check(ctx context.Context, args []string) error {
 		err = fmt.Errorf("%d problems found", problems)
 	}
 	return errors.Join(err, store.close())
+}
+
+// errorText is what JSON, in which an error is an empty object, has instead.
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // repair derives again what manifests imply, in the repositories named, or in

@@ -66,7 +66,7 @@ func (c *collectRules) collection(lease time.Duration) wharfage.Collection {
 
 // run does the jobs until ctx ends, whenever this process leads.
 func (j *jobs) run(ctx context.Context, h *wharfage.Handler, store *storage, m *metrics, lm *lifecycleMetrics) {
-	if j.every <= 0 && !j.lifecycle.wanted() && !j.outbox.wanted() && j.scanning == nil && j.cache == nil {
+	if j.every <= 0 && !j.lifecycle.wanted() && !j.outbox.wanted() && j.scanning == nil && !j.cache.bounded() {
 		return
 	}
 	const pause = time.Second // before it tries to lead again
@@ -100,13 +100,15 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
+// schedule collects until ctx ends: soon after this process leads, so that a
+// server that is restarted each day does it too.
 func (j *jobs) schedule(ctx context.Context, h *wharfage.Handler, m *metrics, store *storage) {
 	if j.every <= 0 {
 		return
 	}
 	var last time.Time
-	for {
-		wait(ctx, j.every)
+	for pause := min(j.every, 10*time.Minute); ; pause = j.every {
+		wait(ctx, pause)
 		if ctx.Err() != nil {
 			return
 		}
@@ -155,6 +157,23 @@ func (m *metrics) collected(c wharfage.Collected, err error) {
 	m.freed.Add(float64(freed(r)))
 }
 
+// collectSum is what became of a collection, with errors as text.
+type collectSum struct {
+	Blobs struct {
+		blob.CollectReport
+		Errors []string
+	}
+	Untagged manifest.UntaggedReport
+}
+
+func sumOf(c wharfage.Collected) (s collectSum) {
+	s.Blobs.CollectReport, s.Untagged = c.Blobs, c.Untagged
+	for _, err := range c.Blobs.Errors {
+		s.Blobs.Errors = append(s.Blobs.Errors, err.Error())
+	}
+	return s
+}
+
 // collect is the command: one collection, told line by line.
 func collect(ctx context.Context, args []string) error {
 	f, where := flags("collect")
@@ -182,7 +201,10 @@ func collect(ctx context.Context, args []string) error {
 	}
 	c.Blobs.Each = func(x blob.Collected) {
 		if *asJSON {
-			out.Encode(x)
+			out.Encode(struct {
+				blob.Collected
+				Err string
+			}{x, errorText(x.Err)})
 			return
 		}
 		what := x.ID
@@ -194,7 +216,10 @@ func collect(ctx context.Context, args []string) error {
 	if c.Untagged != nil {
 		c.Untagged.Each = func(x manifest.Collected) {
 			if *asJSON {
-				out.Encode(x)
+				out.Encode(struct {
+					manifest.Collected
+					Err string
+				}{x, errorText(x.Err)})
 				return
 			}
 			fmt.Println("manifest", x.Repo, x.Digest, verb[x.Removed]+":", x.Reason)
@@ -202,7 +227,7 @@ func collect(ctx context.Context, args []string) error {
 	}
 	done, err := wharfage.Collect(ctx, store.handler(), c)
 	if *asJSON {
-		out.Encode(done)
+		out.Encode(sumOf(done))
 	} else {
 		r := done.Blobs
 		fmt.Printf("%d manifests, %d blobs, %d uploads, %d strays: %d bytes\n", done.Untagged.Removed, r.Blobs.Removed.Count, r.Sessions.Removed.Count, r.Strays.Removed.Count, freed(r))

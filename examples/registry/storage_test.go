@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -64,5 +65,23 @@ func TestACollectionKeepsWhatAnotherServerHasPromised(t *testing.T) {
 	}
 	if lease, err := first.promised(t.Context()); lease != where.lease || err != nil {
 		t.Errorf("promised %v, %v", lease, err)
+	}
+}
+
+// TestACollectionShortensTheLease: on PostgreSQL it was refused for the lease that it was to
+// replace.
+func TestACollectionShortensTheLease(t *testing.T) {
+	dir := t.TempDir()
+	for _, where := range []place{{data: filepath.Join(dir, "bolt")}, {data: dir, postgres: pgtest.Start(t)}} {
+		store, err := where.open(t.Context())
+		if err == nil {
+			err = store.close()
+		}
+		if err == nil {
+			err = collect(t.Context(), []string{"-data", where.data, "-postgres", where.postgres, "-lease", "1h", "-shorten-lease"})
+		}
+		if err != nil {
+			t.Errorf("%+v: %v", where, err)
+		}
 	}
 }

@@ -227,8 +227,7 @@ func (b *Blobs) put(ctx context.Context, repo string, dgst digest.Digest, c part
 	return err
 }
 
-// Mount implements [blob.Mounter]: step 2 of model/collect.pml in one repository,
-// and the link of step 1 in the other.
+// Mount implements [blob.Mounter]: the mount of step 2 of model/collect.pml.
 func (b *Blobs) Mount(ctx context.Context, from, repo string, dgst digest.Digest) error {
 	now := b.db.Now()
 	seen := 0

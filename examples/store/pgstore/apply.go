@@ -510,6 +510,6 @@ func keepEvent(t *tx, repo string, c manifest.Change) error {
 	if err != nil {
 		return err
 	}
-	t.queue(`insert into event (repo, change) values ($1, $2)`, repo, change)
+	t.queue(`insert into event (repo, change) values ($1, $2)`, repo, string(change))
 	return nil
 }

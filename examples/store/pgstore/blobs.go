@@ -305,8 +305,8 @@ func refer(t *tx, keys []string) {
 	}
 }
 
-// Mount implements [blob.Mounter], in one round trip: step 2 of model/collect.pml
-// in one repository, and the link of step 1 in the other.
+// Mount implements [blob.Mounter], in one round trip: the mount of step 2 of
+// model/collect.pml.
 func (b *Blobs) Mount(ctx context.Context, from, repo string, dgst digest.Digest) error {
 	found := false
 	err := b.db.write(ctx, func(t *tx) error {

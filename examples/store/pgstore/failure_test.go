@@ -154,26 +154,53 @@ func awaitWaiter(t testing.TB, db *DB) {
 }
 
 func TestAnObjectStaysWhenTheCommitMayHaveBeenDone(t *testing.T) {
-	dsn, p := between(t, open(t, Options{}).o.DSN)
-	db := open(t, Options{DSN: dsn, MaxConns: 1})
-	o := &objects{Objects: db.o.Objects}
-	db.o.Objects = o
-	put(t, db, "r", "warm the connection up")
-	o.wrote = func() { p.loseAnswer(2) } // to the second round trip
-	err := tryPut(t.Context(), db, "r", "content")
-	if err == nil || !mayHaveCommitted(err) || !strings.Contains(err.Error(), "not known") {
-		t.Fatalf("Put whose answer is lost = %v", err)
-	}
-	if got, err := read(t.Context(), db, "r", digest.FromString("content")); got != "content" {
-		t.Fatalf("it was committed, and reads as %q, %v", got, err)
-	}
-	before := things(t, db)
-	o.wrote = func() { p.loseAnswer(1) } // before the commit was sent
-	if err = tryPut(t.Context(), db, "r", "more"); err == nil || mayHaveCommitted(err) {
-		t.Fatalf("Put whose connection breaks = %v", err)
-	}
-	if after := things(t, db); after != before {
-		t.Fatalf("there are %d things, want %d", after, before)
+	for _, mode := range []string{"cache_statement", "exec", "simple_protocol"} {
+		t.Run(mode, func(t *testing.T) {
+			dsn, p := between(t, open(t, Options{}).o.DSN)
+			db := open(t, Options{DSN: dsn + "&default_query_exec_mode=" + mode, MaxConns: 1})
+			o := &objects{Objects: db.o.Objects}
+			db.o.Objects = o
+			upload := func(content string) error {
+				u, err := db.Blobs().Begin(t.Context(), "r", digest.SHA256)
+				if err == nil {
+					u, err = blob.Append(t.Context(), db.Blobs(), u, -1, strings.NewReader(content))
+				}
+				if err == nil {
+					err = blob.Finish(t.Context(), db.Blobs(), u, -1, nil, digest.FromString(content))
+				}
+				return err
+			}
+			put := func(content string) error { return tryPut(t.Context(), db, "r", content) }
+			for content, do := range map[string]func(string) error{"put": put, "uploaded": upload} {
+				if err := do(content + " to prepare statements"); err != nil {
+					t.Fatal(err)
+				}
+				o.wrote = func() { p.loseAnswer(2) } // to the second round trip
+				err := do(content)
+				if err == nil || !mayHaveCommitted(err) || !strings.Contains(err.Error(), "not known") {
+					t.Errorf("%s: what has no answer = %v", content, err)
+				}
+				if got, err := read(t.Context(), db, "r", digest.FromString(content)); got != content {
+					t.Fatalf("%s: it was committed, and reads as %q, %v", content, got, err)
+				}
+			}
+			if err := put("to prepare statements"); err != nil {
+				t.Fatal(err)
+			}
+			before := things(t, db)
+			o.wrote = func() { p.loseAnswer(1) } // before the commit was sent
+			err := put("more")
+			if mayHaveCommitted(err) {
+				t.Fatalf("Put whose connection breaks = %v", err)
+			}
+			want := before
+			if err == nil { // it was tried again
+				want += 4
+			}
+			if after := things(t, db); after != want {
+				t.Fatalf("there are %d things, want %d", after, want)
+			}
+		})
 	}
 }
 

@@ -89,3 +89,20 @@ func TestInTx(t *testing.T) {
 		t.Errorf("%q, %v", notes, err)
 	}
 }
+
+// TestAFailureThatInTxKeepsToItselfIsTold: the server takes the commit of a transaction in which
+// a statement has failed, and undoes it all the same.
+func TestAFailureThatInTxKeepsToItselfIsTold(t *testing.T) {
+	db := open(t, Options{InTx: func(ctx context.Context, tx pgx.Tx, _ manifest.Event) error {
+		tx.Exec(ctx, `insert into nowhere values (1)`)
+		return nil
+	}})
+	rec := document("1")
+	err := db.Manifests().Apply(t.Context(), "r", manifest.Change{Put: []manifest.Record{rec}})
+	if err == nil || mayHaveCommitted(err) {
+		t.Errorf("Apply = %v, want that it was undone", err)
+	}
+	if _, err := db.Manifests().Get(t.Context(), "r", rec.Desc.Digest); !errors.Is(err, manifest.ErrNotFound) {
+		t.Errorf("Get = %v", err)
+	}
+}

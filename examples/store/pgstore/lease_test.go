@@ -23,7 +23,8 @@ func TestTheLeaseIsKeptForAllProcesses(t *testing.T) {
 		{"a shorter one to look with", func(o *Options) { o.Lease, o.Existing = time.Hour, true }, 48 * time.Hour, true},
 		{"a longer one to look with", func(o *Options) { o.Lease, o.Existing = 72*time.Hour, true }, 48 * time.Hour, false},
 		{"a shorter one that is meant", func(o *Options) { o.Lease, o.ShortenLease = time.Hour, true }, time.Hour, false},
-		{"none to look with", func(o *Options) { o.ReadOnly = true }, time.Hour, false},
+		{"one that is meant, to look with", func(o *Options) { o.Lease, o.ShortenLease, o.Existing = time.Minute, true, true }, time.Minute, false},
+		{"none to look with", func(o *Options) { o.ReadOnly = true }, time.Minute, false},
 	} {
 		o := db.o
 		c.with(&o)

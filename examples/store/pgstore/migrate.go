@@ -100,7 +100,7 @@ func (db *DB) keepLease(ctx context.Context) error {
 		return err
 	}
 	db.lease = want
-	if want == kept || db.o.Existing || db.o.ReadOnly {
+	if want == kept || db.o.ReadOnly || db.o.Existing && want > kept {
 		return nil
 	}
 	return db.pool.QueryRow(ctx, `update meta set lease = case when $2 then $1 else greatest(lease, $1) end returning lease * 1000`, want.Microseconds(), db.o.ShortenLease).Scan(&db.lease)

@@ -70,8 +70,10 @@ type Options struct {
 
 	// InTx, if set, is called in the transaction of each Change, before it commits: what it
 	// writes there is committed with the Change, or not at all. Its error undoes the Change,
-	// and is returned. It may be called again for a Change that was undone meanwhile. It
-	// must neither commit nor roll back, except what it has begun with tx.Begin. It costs a round trip
+	// and is returned. A statement that fails undoes it too, unless it is within a tx.Begin
+	// that is rolled back. It may be called again for a Change that was undone meanwhile. It
+	// must neither commit nor roll back, except what it has begun with tx.Begin, nor call this
+	// store, since all connections may be those of calls that wait for one. It costs a round trip
 	// more, and what it does while others wait for the repository.
 	InTx func(ctx context.Context, tx pgx.Tx, e manifest.Event) error
 
@@ -81,7 +83,7 @@ type Options struct {
 	LinkTTL   time.Duration // of such links; zero means 15 minutes
 
 	// Existing keeps Open from making, or bringing up to date, anything in the
-	// database: ErrNoStore if there are no tables.
+	// database, but for a Lease that ShortenLease lets in: ErrNoStore if there are no tables.
 	Existing bool
 	// ReadOnly is Existing, and makes the server refuse whatever would write, such as
 	// a Stat that renews a touch.

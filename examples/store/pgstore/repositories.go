@@ -87,7 +87,7 @@ func (s *Repositories) Create(ctx context.Context, r repository.Repository, most
 			}
 			// Without a limit two may come here, and the second waits for the first.
 			made := false
-			one(t.queue(`insert into repository (name, settings) values ($1, $2) on conflict do nothing returning true`, r.Name, settings), &made)
+			one(t.queue(`insert into repository (name, settings) values ($1, $2) on conflict do nothing returning true`, r.Name, string(settings)), &made)
 			if err := t.send(ctx); err != nil {
 				return err
 			}
@@ -129,7 +129,7 @@ func (s *Repositories) Replace(ctx context.Context, old repository.Repository, n
 			case new == nil:
 				t.queue(`delete from repository where name = $1`, old.Name)
 			default:
-				t.queue(`update repository set settings = $2 where name = $1`, old.Name, settings)
+				t.queue(`update repository set settings = $2 where name = $1`, old.Name, string(settings))
 			}
 			return nil
 		})

@@ -76,14 +76,15 @@ func keysThere(t testing.TB, db *DB) (keys []string) {
 }
 
 // kinds are the stores that kits are run with: as they are, and with one
-// connection in a database whose own order of text is that of a language.
+// connection that prepares no statements, as some poolers want it, in a database whose own
+// order of text is that of a language.
 var kinds = []struct {
 	name    string
 	options func(t testing.TB) Options
 }{
 	{"default", func(testing.TB) Options { return Options{} }},
 	{"one connection, another collation", func(t testing.TB) Options {
-		return Options{DSN: collated(t), MaxConns: 1}
+		return Options{DSN: collated(t) + "&default_query_exec_mode=exec", MaxConns: 1}
 	}},
 }
 

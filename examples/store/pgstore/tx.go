@@ -85,15 +85,20 @@ func (db *DB) try(ctx context.Context, do func(t *tx) error) (again bool, err er
 	t.queue(`begin`)
 	if err = do(t); err == nil {
 		committed := false
-		t.queue(`commit`).Exec(func(pgconn.CommandTag) error {
-			committed = true
+		t.queue(`commit`).Exec(func(tag pgconn.CommandTag) error {
+			if committed = tag.String() == "COMMIT"; !committed {
+				return errUndone
+			}
 			return nil
 		})
+		sends := ctx.Err() == nil && !t.conn.IsClosed() && !t.conn.PgConn().IsBusy()
 		err = t.send(ctx)
 		if committed {
 			return false, nil // what failed then is the connection
 		}
-		if err != nil && !pgconn.SafeToRetry(err) && !refused(err) {
+		// Not by SafeToRetry, which takes a connection that broke while this waited
+		// for the answer, if it is no pipeline, for one that was closed before.
+		if err != nil && err != errUndone && sends && !refused(err) {
 			return false, &unknownError{err}
 		}
 	}
@@ -105,6 +110,10 @@ func (db *DB) try(ctx context.Context, do func(t *tx) error) (again bool, err er
 	}
 	return passing(err), err
 }
+
+// errUndone is the server's answer ROLLBACK to a commit: a statement had failed,
+// of InTx, which did not say so.
+var errUndone = errors.New("a statement in the transaction failed, so that all of it was undone")
 
 // refused tells whether err is the server's word that a transaction was undone.
 // FATAL and PANIC are not: a server that dies while it commits may find the

@@ -361,6 +361,45 @@ func TestUploadThatIsGoneMayBeComplete(t *testing.T) {
 	}
 }
 
+// busy answers to the first try to make an object that another is under way, as a server
+// does that is still at a request whose answer was given up.
+type busy struct {
+	op   func(*http.Request) bool
+	left int
+}
+
+func (b *busy) Do(r *http.Request) (*http.Response, error) {
+	if !b.op(r) || b.left == 0 {
+		return http.DefaultClient.Do(r)
+	}
+	b.left--
+	answer := "<Error><Code>ConditionalRequestConflict</Code></Error>"
+	return &http.Response{StatusCode: http.StatusConflict, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(answer)), Request: r}, nil
+}
+
+func TestWhatIsUnderWayIsWaitedFor(t *testing.T) {
+	s := s3test.Start(t)
+	for size, op := range map[int64]func(*http.Request) bool{
+		1000:       func(r *http.Request) bool { return r.Method == "PUT" },
+		threeParts: func(r *http.Request) bool { return r.Method == "POST" && r.URL.Query().Has("uploadId") },
+	} {
+		server := &busy{op, 2}
+		o := over(t, s, s.Endpoint, attempts(3), func(o *s3.Options) { o.HTTPClient = server })
+		key := fmt.Sprint("a/", size)
+		mustPut(t, o, key, size)
+		if err := compare(t.Context(), o, key, 0, -1, size); err != nil {
+			t.Error(err)
+		}
+		server.left = 3
+		if n, err := o.Put(t.Context(), "a/other", bytesOf("a/other", size)); status(err) != http.StatusConflict || n != 0 {
+			t.Errorf("Put = %d, %v, want the last answer", n, err)
+		}
+		if n := uploads(t, o); n != 0 {
+			t.Errorf("%d uploads are left", n)
+		}
+	}
+}
+
 // What fails while a part is on its way does not wait for that.
 func TestPutFailsAtOnce(t *testing.T) {
 	s := s3test.Start(t)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
@@ -127,11 +128,17 @@ func (p *put) run(ctx context.Context) (int64, error) {
 	_, err = p.o.Client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &p.o.Bucket, Key: p.name, IfNoneMatch: aws.String("*"), Metadata: map[string]string{callMark: p.mark},
 		Body: first.body, ContentLength: &first.size, ChecksumSHA256: first.sum,
-	})
+	}, patient)
 	if status(err) == http.StatusPreconditionFailed && p.made(ctx) {
 		err = nil
 	}
 	return first.size, err
+}
+
+// patient has what makes an object tried again when the server is still at another
+// request for it: ours, whose answer was given up.
+func patient(o *s3.Options) {
+	o.Retryer = retry.AddWithErrorCodes(o.Retryer, "ConditionalRequestConflict", "OperationAborted")
 }
 
 // made tells whether the object is the one that this call has made.
@@ -208,7 +215,7 @@ func (p *put) runParts(ctx context.Context, first part) (int64, error) {
 		_, err = p.o.Client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 			Bucket: &p.o.Bucket, Key: p.name, UploadId: created.UploadId, IfNoneMatch: aws.String("*"),
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
-		})
+		}, patient)
 		if (status(err) == http.StatusPreconditionFailed || is(err, "NoSuchUpload")) && p.made(ctx) {
 			err = nil
 		}

@@ -38,6 +38,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -93,10 +94,10 @@ type Config struct {
 // last word. A program that gets its credentials otherwise makes its own client.
 func NewClient(c Config, options ...func(*s3.Options)) *s3.Client {
 	o := s3.Options{
-		Region:           c.Region,
-		Credentials:      credentials.NewStaticCredentialsProvider(c.AccessKey, c.SecretKey, ""),
-		UsePathStyle:     c.PathStyle,
-		RetryMaxAttempts: 4,
+		Region:       c.Region,
+		Credentials:  credentials.NewStaticCredentialsProvider(c.AccessKey, c.SecretKey, ""),
+		UsePathStyle: c.PathStyle,
+		Retryer:      retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = 4 }), // RetryMaxAttempts would overrule that of an option
 		HTTPClient: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 			t.ResponseHeaderTimeout = time.Minute
 			t.MaxIdleConnsPerHost = 64

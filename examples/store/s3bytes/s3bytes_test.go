@@ -399,3 +399,18 @@ func TestPartsOfAnyLengthSuffice(t *testing.T) {
 		t.Errorf("the last part has %d bytes", got)
 	}
 }
+
+func TestOptionsOfAClientHaveTheLastWord(t *testing.T) {
+	for _, c := range []struct {
+		option func(*s3.Options)
+		want   int
+	}{
+		{func(*s3.Options) {}, 4},
+		{attempts(1), 1},
+		{func(o *s3.Options) { o.RetryMaxAttempts = 2 }, 2},
+	} {
+		if n := NewClient(Config{}, c.option).Options().Retryer.MaxAttempts(); n != c.want {
+			t.Errorf("%d attempts, want %d", n, c.want)
+		}
+	}
+}
