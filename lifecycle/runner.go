@@ -257,7 +257,7 @@ func (im *Image) dated(now time.Time) error {
 // checkShare refuses to remove too many tagged images.
 func (x *execution) checkShare(todo []Verdict) error {
 	e := ShareError{Max: x.MaxShare}
-	if e.Max <= 0 {
+	if !(e.Max > 0) { // nor a NaN, which would let all go
 		e.Max = defaultShare
 	}
 	for i := range x.report.Plan.Len() {

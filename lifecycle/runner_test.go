@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -345,13 +346,15 @@ var runnerClauses = []struct {
 		s := newStore(docs...)
 		r := runner(s)
 		r.Confirm = false
-		_, err := run(ctx, r, parsed(expireOld))
-		share, ok := errors.AsType[*lifecycle.ShareError](err)
-		if !ok || share.Going != 3 || share.Of != 8 || share.Max != 0.25 || !errors.Is(err, lifecycle.ErrShare) {
-			return fmt.Errorf("the run ends with %v, want 3 of 8", err)
-		}
-		if got := len(names(s)); got != len(docs) {
-			return fmt.Errorf("%d of %d are left", got, len(docs))
+		for _, r.MaxShare = range []float64{0, -1, math.NaN()} {
+			_, err := run(ctx, r, parsed(expireOld))
+			share, ok := errors.AsType[*lifecycle.ShareError](err)
+			if !ok || share.Going != 3 || share.Of != 8 || share.Max != 0.25 || !errors.Is(err, lifecycle.ErrShare) {
+				return fmt.Errorf("the run ends with %v, want 3 of 8", err)
+			}
+			if got := len(names(s)); got != len(docs) {
+				return fmt.Errorf("%d of %d are left", got, len(docs))
+			}
 		}
 		for _, change := range []func(*lifecycle.Runner){
 			func(r *lifecycle.Runner) { r.Few = 3 }, func(r *lifecycle.Runner) { r.MaxShare = 3. / 8 }, func(r *lifecycle.Runner) { r.Confirm = true },
