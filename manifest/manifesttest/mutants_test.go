@@ -124,6 +124,12 @@ var mutants = map[string]struct {
 	"stamps a class that stays":        {func() manifest.Store { return reclassed{newBase()} }, "a store moves to the archive and back, with the times, or refuses"},
 	"refuses a class, and tags":        {func() manifest.Store { return halfRefusal{newBase()} }, "a store moves to the archive and back, with the times, or refuses"},
 	"leaves in the archive":            {func() manifest.Store { return &archivist{base: newBase()} }, "what is put again comes back from the archive"},
+	"forgets a class for a put": {change(func(c *manifest.Change) {
+		put := func(m manifest.ClassMove) bool {
+			return slices.ContainsFunc(c.Put, func(rec manifest.Record) bool { return rec.Desc.Digest == m.Digest })
+		}
+		c.Classes = slices.DeleteFunc(slices.Clone(c.Classes), put)
+	}), "what is put again comes back from the archive"},
 	"archives children first":          {change(func(c *manifest.Change) { eachClass(c, func(m *manifest.ClassMove) { m.IfUnlisted = false }) }), "IfUnlisted keeps from the archive what a manifest outside of it lists"},
 	"archives with the last list only": {func() manifest.Store { return strictLists{newBase()} }, "IfUnlisted keeps from the archive what a manifest outside of it lists"},
 	"ignores RequireManifests":         {change(func(c *manifest.Change) { c.RequireManifests = nil }), "RequireManifests lists all that are missing after Put"},

@@ -189,6 +189,11 @@ var classClauses = []clause{
 		k.inClass(rec, manifest.Standard, day2, day2.AddDate(0, 0, 1))
 		k.apply(manifest.Change{Put: []manifest.Record{rec}, At: day2.AddDate(0, 0, 2)})
 		k.inClass(rec, manifest.Standard, day2, day2.AddDate(0, 0, 1))
+		// And goes there once more, in one step.
+		archive := []manifest.ClassMove{{Digest: rec.Desc.Digest, To: manifest.Archive}}
+		k.apply(manifest.Change{Classes: archive, At: day2.AddDate(0, 0, 3)})
+		k.apply(manifest.Change{Put: []manifest.Record{rec}, Classes: archive, At: day2.AddDate(0, 0, 4)})
+		k.inClass(rec, manifest.Archive, day2.AddDate(0, 0, 4), day2.AddDate(0, 0, 4))
 	}},
 	{"IfUnlisted keeps from the archive what a manifest outside of it lists", func(k *kit) {
 		child := image("child")

@@ -379,7 +379,8 @@ func (p *plan) checkClasses() ([]stored, error) {
 			}
 		}
 		if i := slices.IndexFunc(out, func(o stored) bool { return o.Desc.Digest == m.Digest }); i >= 0 {
-			s, out = out[i], slices.Delete(out, i, i+1)
+			s = out[i] // before Delete, which clears it
+			out = slices.Delete(out, i, i+1)
 		}
 		if s.StorageClass == m.To {
 			continue
