@@ -238,16 +238,21 @@ func TestWhatCannotBeReadStaysAndStopsNothingElse(t *testing.T) {
 	if err := os.Truncate(db.packs.path(1), 950); err != nil {
 		t.Fatal(err)
 	}
-	failures := 0
-	for _, err := range db.Blobs().Sweep(t.Context(), time.Now(), false) {
-		if err != nil {
-			failures++
-		}
-	}
+	failures := sweepFailures(t, db, time.Now())
 	if sizes := packed(t, db); failures != 1 || len(sizes) != 2 || sizes[1] != 950 || sizes[3] != 900 {
 		t.Errorf("%d failures, and packs of %v bytes, want the first as it was, and the rest moved", failures, sizes)
 	}
 	allRead(t, db, sound)
+}
+
+// sweepFailures returns how many errors a sweep tells.
+func sweepFailures(t *testing.T, db *DB, cutoff time.Time) (n int) {
+	for _, err := range db.Blobs().Sweep(t.Context(), cutoff, false) {
+		if err != nil {
+			n++
+		}
+	}
+	return n
 }
 
 func TestAPackThatCannotBeReadKeepsNoFilesOfACrash(t *testing.T) {
@@ -265,12 +270,7 @@ func TestAPackThatCannotBeReadKeepsNoFilesOfACrash(t *testing.T) {
 	if err := os.WriteFile(left, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	failures := 0
-	for _, err := range db.Blobs().Sweep(t.Context(), time.Now().Add(time.Hour), false) {
-		if err != nil {
-			failures++
-		}
-	}
+	failures := sweepFailures(t, db, time.Now().Add(time.Hour))
 	if _, err := os.Stat(left); failures != 1 || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%d failures, and the file that a crash has left: %v", failures, err)
 	}
@@ -292,12 +292,7 @@ func TestPacksOfNothingGoWhenOthersCannotBeMoved(t *testing.T) {
 	if c.file, err = os.Open(good.Name()); err != nil { // which cannot be written to
 		t.Fatal(err)
 	}
-	failures := 0
-	for _, err := range db.Blobs().Sweep(t.Context(), time.Now(), false) {
-		if err != nil {
-			failures++
-		}
-	}
+	failures := sweepFailures(t, db, time.Now())
 	if sizes := packed(t, db); failures != 1 || len(sizes) != 2 || sizes[1] != 1000 || sizes[3] != 100 {
 		t.Errorf("%d failures, and packs of %v bytes, want one, and the first and the third as they were", failures, sizes)
 	}

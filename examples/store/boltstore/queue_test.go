@@ -8,11 +8,18 @@ import (
 	"testing"
 )
 
-// held returns a store whose next transaction waits for release, and what waits
-// until n updates wait for the one after it.
+// held returns a store that is on hold.
 func held(t *testing.T) (db *DB, waiting func(n int), release func()) {
 	t.Helper()
 	db = open(t, Options{Unsynced: true})
+	waiting, release = hold(t, db)
+	return db, waiting, release
+}
+
+// hold has the next transaction wait for release. waiting waits until n updates wait for
+// the one after it.
+func hold(t *testing.T, db *DB) (waiting func(n int), release func()) {
+	t.Helper()
 	b, err := db.bolt.Begin(true) // bbolt has one writer
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +34,7 @@ func held(t *testing.T) (db *DB, waiting func(n int), release func()) {
 			}
 		}
 	}
-	return db, waiting, func() { b.Rollback() }
+	return waiting, func() { b.Rollback() }
 }
 
 func putRow(key, value string) func(*tx) error {

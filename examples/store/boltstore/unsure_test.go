@@ -18,23 +18,10 @@ import (
 // when only the last sync fails.
 func unsure(t *testing.T, db *DB, call func() error) {
 	t.Helper()
-	held, err := db.bolt.Begin(true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	waiting, release := hold(t, db)
 	var all sync.WaitGroup
 	all.Go(func() { db.update(t.Context(), putRow("first", "1")) })
 	for !leading(db) {
-	}
-	wait := func(n int) {
-		for {
-			db.queue.mu.Lock()
-			m := len(db.queue.waiting)
-			db.queue.mu.Unlock()
-			if m == n {
-				return
-			}
-		}
 	}
 	all.Go(func() {
 		db.update(t.Context(), func(t *tx) error {
@@ -43,11 +30,11 @@ func unsure(t *testing.T, db *DB, call func() error) {
 			return nil
 		})
 	})
-	wait(1)
+	waiting(1)
 	var failure error
 	all.Go(func() { failure = call() })
-	wait(2)
-	held.Rollback()
+	waiting(2)
+	release()
 	all.Wait()
 	var unsure *commitError
 	if !errors.As(failure, &unsure) {
