@@ -237,7 +237,7 @@ func (b *Buffer) settle(batch []image, ok bool) {
 			}
 			continue
 		}
-		if len(b.written) >= limit || len(b.written) > 0 && at.Sub(b.begun) >= b.every() {
+		if aged := b.every() > 0 && at.Sub(b.begun) >= b.every(); len(b.written) >= limit || b.written != nil && aged {
 			b.older, b.written = b.written, nil
 		}
 		if b.written == nil {

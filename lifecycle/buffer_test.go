@@ -273,6 +273,22 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	}
 }
 
+func TestWithoutAnIntervalAnEarlierPullIsNotWritten(t *testing.T) {
+	s := new(spy)
+	b := &lifecycle.Buffer{Activity: s, Every: -1}
+	for _, after := range []time.Duration{time.Minute, 0} { // the second time all come late
+		for i := range 5 {
+			add(t, b, "a", pull(i, after))
+		}
+		if err := b.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.wrote(); got != "a:5" {
+		t.Errorf("wrote %s, want the five of the first time", got)
+	}
+}
+
 func TestWhatIsOlderThanTheIntervalIsForgotten(t *testing.T) {
 	const images = 10_000
 	b := &lifecycle.Buffer{Activity: discard{}, Limit: 1 << 20, Every: time.Hour}
